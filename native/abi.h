@@ -1,0 +1,311 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The one description of what crosses between the parts of Sandgate:
+ *   the shared library and the engine thread (records, answers, shapes),
+ *   the server and the warden (messages on a SOCK_SEQPACKET socket),
+ *   the engine and a sandbox's keeper (requests and replies, likewise).
+ *
+ * All integers are little-endian and naturally aligned; no struct has implicit
+ * padding. The library describes these layouts at load (library/layout.c) and
+ * src/native/abi.ts compares them with its own view, so the two cannot drift apart.
+ */
+#ifndef SANDGATE_ABI_H
+#define SANDGATE_ABI_H
+
+#include <stdint.h>
+
+#define SG_ABI_VERSION 1
+
+/* ------------------------------------------------------------------ exchange */
+
+/* What a slot of the engine's epoll set is. */
+enum sg_source {
+	SG_SOURCE_LISTENER = 1, /* seccomp notification fd */
+	SG_SOURCE_CHANNEL = 2,  /* SOCK_SEQPACKET socket: the warden's, a keeper's */
+	SG_SOURCE_TASK = 3,     /* pidfd of a task whose call is held */
+	SG_SOURCE_WAKE = 4,     /* eventfd by which the main thread wakes the engine */
+};
+
+/* Kinds of records, native to TypeScript. */
+enum sg_record_kind {
+	SG_RECORD_CALL = 1,     /* a notification was received; it must be answered */
+	SG_RECORD_TERMINAL = 2, /* a source ended; it was removed from the set and closed */
+	SG_RECORD_MESSAGE = 3,  /* a packet came in on a channel, perhaps with descriptors */
+	SG_RECORD_TASK = 4,     /* the task of a held call ended; the pidfd was removed and closed */
+	SG_RECORD_WAKE = 5,     /* the main thread has something for the engine */
+	SG_RECORD_OUTCOME = 6,  /* an answer that asked for its outcome, or failed */
+	SG_RECORD_FAULT = 7,    /* receiving on a source failed with an errno that is not "look again" */
+};
+
+/* Descriptors in one message, on every channel. */
+#define SG_MAX_FDS 8
+
+/*
+ * One record. `size` counts the header and what follows it, padded to 8 bytes.
+ * CALL: followed by `blobs` argument blobs (struct sg_blob each, then its bytes, padded to 8).
+ * MESSAGE: followed by `args[0]` payload bytes; fds[] holds the descriptors, -1 where none.
+ * TERMINAL, FAULT: error is 0 or a negative errno. OUTCOME: id is the answer's, error its result.
+ */
+struct sg_record {
+	uint32_t size;
+	uint16_t kind;
+	uint16_t blobs;
+	uint32_t slot;       /* the source's, as given when it was added */
+	int32_t error;
+	uint64_t id;         /* notification id, CALL and OUTCOME */
+	uint32_t pid;        /* thread id of the caller in the server's pid namespace */
+	int32_t nr;
+	uint32_t arch;
+	uint32_t reserved;
+	uint64_t ip;
+	uint64_t args[6];
+	int32_t fds[SG_MAX_FDS];
+};
+
+/* One pointed-to argument that was copied from the caller's memory. */
+struct sg_blob {
+	int32_t length;      /* bytes copied, or a negative errno: then nothing may be decided on it */
+	uint16_t arg;        /* which argument, 0 to 5 */
+	uint16_t cut;        /* 1 when a bound cut the copy short */
+};
+
+/* What an answer does. */
+enum sg_answer_kind {
+	SG_ANSWER_SEND = 1,  /* SECCOMP_IOCTL_NOTIF_SEND with error, value, flags */
+	SG_ANSWER_FD = 2,    /* SECCOMP_IOCTL_NOTIF_ADDFD with SEND: the caller's call returns the new fd; `fd` is closed afterwards */
+};
+
+#define SG_ANSWER_CONTINUE (1u << 0) /* SECCOMP_USER_NOTIF_FLAG_CONTINUE */
+#define SG_ANSWER_REPORT (1u << 1)   /* make an OUTCOME record also when it succeeded */
+
+/* A failed ADDFD is answered EPERM by the library itself, and reported. */
+struct sg_answer {
+	uint32_t slot;
+	uint32_t kind;
+	uint64_t id;
+	int64_t value;
+	int32_t error;       /* negative errno, or 0 */
+	uint32_t flags;
+	int32_t fd;          /* SG_ANSWER_FD: descriptor in the server */
+	uint32_t fd_flags;   /* SG_ANSWER_FD: O_CLOEXEC or 0, for the descriptor in the caller */
+};
+
+/* How a pointed-to argument is copied. */
+enum sg_shape_kind {
+	SG_SHAPE_STRING = 1,  /* NUL-terminated, at most `limit` bytes */
+	SG_SHAPE_BYTES = 2,   /* `length_arg` gives the length, at most `limit` bytes */
+	SG_SHAPE_STRINGS = 3, /* NULL-terminated vector of strings, packed with their NULs, at most `limit` bytes and 1024 strings */
+};
+
+#define SG_SHAPES_PER_CALL 3
+
+struct sg_shape {
+	uint8_t kind;        /* 0: none */
+	uint8_t arg;
+	uint8_t length_arg;
+	uint8_t reserved;
+	uint32_t limit;
+};
+
+/* ----------------------------------------------- server to warden: LAUNCH, EXEC */
+
+enum sg_message_type {
+	/* server to warden */
+	SG_MSG_LAUNCH = 1,   /* struct sg_plan; fds: stdin, stdout, stderr [, memfd with the plan] */
+	SG_MSG_EXEC = 2,     /* struct sg_plan with sandbox_id set to the sandbox's launch id; fds as above */
+	SG_MSG_SIGNAL = 3,   /* struct sg_signal: to one started process or its group, by launch id */
+	SG_MSG_KILL = 4,     /* struct sg_signal: kill everything of the sandbox; answered by EXITED of its processes */
+	/* warden to server */
+	SG_MSG_HELLO = 16,   /* struct sg_hello, once */
+	SG_MSG_READY = 17,   /* struct sg_ready; fds: go eventfd [, listener, keeper socket] */
+	SG_MSG_STARTED = 18, /* struct sg_started */
+	SG_MSG_FAILED = 19,  /* struct sg_failed, then its argument's bytes */
+	SG_MSG_EXITED = 20,  /* struct sg_exited */
+	SG_MSG_GONE = 21,    /* struct sg_ready: nothing of the sandbox is left, keeper included */
+};
+
+struct sg_message {
+	uint32_t type;
+	uint32_t size;       /* of the whole message */
+	uint64_t launch_id;  /* chosen by the server, never used twice */
+};
+
+/* Stages of a launch, in their order. The order is a contract. */
+enum sg_stage {
+	SG_STAGE_RECEIVE = 1,
+	SG_STAGE_CLONE = 2,
+	SG_STAGE_SESSION = 3,
+	SG_STAGE_TERMINAL = 4,
+	SG_STAGE_NAMESPACES = 5,
+	SG_STAGE_IDS = 6,
+	SG_STAGE_CWD = 7,
+	SG_STAGE_PROGRAM = 8,
+	SG_STAGE_RLIMITS = 9,
+	SG_STAGE_CAPABILITIES = 10,
+	SG_STAGE_NO_NEW_PRIVS = 11,
+	SG_STAGE_LANDLOCK_OUTER = 12,
+	SG_STAGE_KEEPER = 13,
+	SG_STAGE_LANDLOCK_INNER = 14,
+	SG_STAGE_FILTER = 15,
+	SG_STAGE_ATTACH = 16,
+	SG_STAGE_NURSERY = 17,
+	SG_STAGE_DESCRIPTORS = 18,
+	SG_STAGE_ENVIRONMENT = 19,
+	SG_STAGE_EXEC = 20,
+};
+#define SG_STAGE_COUNT 21
+
+#define SG_PLAN_MAGIC 0x31504753u /* "SGP1" */
+
+/* Flags of a plan. */
+#define SG_PLAN_MEMFD (1u << 0)          /* the plan is in the last descriptor; the message has only the header */
+#define SG_PLAN_TERMINAL (1u << 1)       /* stdin is a terminal: make it the controlling one */
+#define SG_PLAN_NURSERY (1u << 2)        /* keep a nursery, so that EXEC works */
+#define SG_PLAN_NEW_PID_NAMESPACE (1u << 3)
+#define SG_PLAN_NEW_USER_NAMESPACE (1u << 4)
+#define SG_PLAN_SET_IDS (1u << 5)        /* uid and gid below */
+#define SG_PLAN_NO_LANDLOCK (1u << 6)    /* degraded on request: no layers, no keeper kill(-1) */
+#define SG_PLAN_NO_BOUNDING (1u << 7)    /* the bounding set cannot be dropped (not root); checked to be harmless */
+#define SG_PLAN_UMASK (1u << 8)          /* umask below; else 022 */
+
+/* A part of the plan: bytes at an offset from the start of struct sg_plan. */
+struct sg_span {
+	uint32_t offset;
+	uint32_t length;
+};
+
+/*
+ * A launch plan. One packet: this header, then what the spans point to. Spans are
+ * 8-aligned. argv and envp are strings packed with their NULs. `search` is the PATH
+ * to look the program up in when argv[0] has no slash. For EXEC, only argv, envp, cwd,
+ * search, flags (TERMINAL) and launch ids are used: the rest is inherited.
+ */
+struct sg_plan {
+	struct sg_message head;
+	uint64_t sandbox_id;     /* launch id of the sandbox's main process; equals head.launch_id for LAUNCH */
+	uint32_t magic;
+	uint32_t flags;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t umask;
+	uint32_t filter_flags;   /* flags of seccomp(2), 0 when there is no listener: then no filter call is notified */
+	struct sg_span argv;
+	struct sg_span envp;
+	struct sg_span search;   /* one string, no NUL */
+	struct sg_span cwd;      /* one string, no NUL */
+	struct sg_span rlimits;  /* array of struct sg_rlimit */
+	struct sg_span outer;    /* struct sg_ruleset and its rules */
+	struct sg_span inner;    /* likewise; empty means equal to outer */
+	struct sg_span filter;   /* array of struct sock_filter */
+};
+
+struct sg_rlimit {
+	uint32_t resource;
+	uint32_t reserved;
+	uint64_t soft;
+	uint64_t hard;
+};
+
+/* A Landlock layer: path rules, then port rules, follow. landlock(7). */
+struct sg_ruleset {
+	uint64_t handled_fs;
+	uint64_t handled_net;
+	uint64_t scoped;
+	uint32_t path_count;
+	uint32_t port_count;
+};
+
+#define SG_PATH_OPTIONAL (1u << 0) /* a missing path grants nothing and is no error */
+
+/* Followed by the path's bytes (no NUL), padded to 8. Rights that make no sense on a file are masked off when it is one. */
+struct sg_path_rule {
+	uint64_t access;
+	uint32_t flags;
+	uint32_t length;
+};
+
+struct sg_port_rule {
+	uint64_t access;
+	uint64_t port;
+};
+
+#define SG_SIGNAL_PROCESS 1
+#define SG_SIGNAL_GROUP 2
+
+struct sg_signal {
+	struct sg_message head;
+	uint32_t signal;
+	uint32_t scope;
+};
+
+struct sg_hello {
+	struct sg_message head;
+	uint32_t abi;
+	uint32_t pid;
+};
+
+struct sg_ready {
+	struct sg_message head;
+	uint32_t pid;        /* in the server's pid namespace */
+	uint32_t inner_pid;  /* as the process sees itself */
+	uint32_t keeper_pid; /* 0 for EXEC */
+	uint32_t reserved;
+};
+
+struct sg_started {
+	struct sg_message head;
+	uint32_t pid;
+	uint32_t reserved;
+	uint64_t stage_ns[SG_STAGE_COUNT]; /* CLOCK_MONOTONIC when the stage was entered, 0 when it was not */
+};
+
+struct sg_failed {
+	struct sg_message head;
+	uint32_t stage;
+	int32_t error;       /* negative errno */
+	uint32_t detail;     /* length of the argument that follows: a path, or the name of the system call's object */
+	uint32_t reserved;
+};
+
+struct sg_exited {
+	struct sg_message head;
+	uint32_t pid;
+	uint32_t status;     /* as wait(2) gives it */
+	uint64_t user_us;
+	uint64_t system_us;
+	uint64_t max_rss_kib;
+	uint64_t time_ns;    /* CLOCK_REALTIME */
+};
+
+/* ------------------------------------------------------- engine to keeper */
+
+enum sg_keeper_op {
+	SG_KEEPER_RESOLVE = 1, /* pin a path; fds: [directory it is relative to] */
+	SG_KEEPER_OPEN = 2,    /* open what was pinned; reply carries the descriptor */
+	SG_KEEPER_RELEASE = 3, /* forget a pin; no reply */
+	SG_KEEPER_CONNECT = 4, /* fds: the socket; the address follows */
+	SG_KEEPER_SIGNAL = 5,  /* kill(-1, signal) inside the sandbox's own domain */
+	SG_KEEPER_CANCEL = 6,  /* stop a connect in progress; no reply of its own */
+};
+
+struct sg_keeper_request {
+	uint32_t op;
+	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags */
+	uint64_t op_id;      /* chosen by the engine; RESOLVE's names the pin for OPEN and RELEASE */
+	uint32_t mode;       /* OPEN: the caller's mode */
+	uint32_t umask;      /* OPEN: the caller's umask */
+	uint32_t signal;
+	uint32_t length;     /* bytes that follow: the path, or the address */
+};
+
+#define SG_KEEPER_EXISTS (1u << 0) /* RESOLVE: the path names something that exists */
+
+struct sg_keeper_reply {
+	uint32_t op;
+	int32_t error;       /* negative errno, or 0 */
+	uint64_t op_id;
+	uint32_t flags;
+	uint32_t length;     /* RESOLVE: bytes of the canonical path that follow */
+};
+
+#endif

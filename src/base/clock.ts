@@ -1,0 +1,23 @@
+/** Time, handed in so that timeouts can be tested without waiting. */
+export interface Clock {
+  /** Monotonic, in milliseconds. */
+  now(): number;
+  /** Wall clock, in milliseconds since 1970. */
+  wall(): number;
+  /** Calls `expire` once, at the earliest after `delayMs`. Returns what cancels it. */
+  after(delayMs: number, expire: () => void): () => void;
+}
+
+/** Node's timers fire at once beyond this delay; a longer wait is cut, and its owner looks again. */
+const longestTimerMs = 2 ** 31 - 1;
+
+/** The machine's clock. A pending timer does not keep the process alive. */
+export const systemClock: Clock = {
+  now: () => performance.now(),
+  wall: () => Date.now(),
+  after(delayMs, expire) {
+    const timer = setTimeout(expire, Math.min(Math.max(0, Math.ceil(delayMs)), longestTimerMs));
+    timer.unref();
+    return () => clearTimeout(timer);
+  },
+};

@@ -1,0 +1,350 @@
+import { closeSync } from "node:fs";
+import { RECORD, RECORD_KIND } from "../native/abi.js";
+import type { ArgumentShape, Exchange } from "../native/exchange.js";
+import { type Call, createCallWindow } from "./call.js";
+import { createDeadlines } from "./deadlines.js";
+import { EPERM, refuse, type Verdict } from "./verdict.js";
+
+/** Handles one notified call of one sandbox. Never waits: what must wait returns `deferred`. */
+export interface Handler<Sandbox> {
+  /** What the native side copies before the handler runs. */
+  readonly shapes: readonly ArgumentShape[];
+  handle(call: Call, sandbox: Sandbox): Verdict;
+}
+
+/** By system-call number: its keys are what the filters notify, and nothing else is notified. */
+export type HandlerTable<Sandbox> = ReadonlyMap<number, Handler<Sandbox>>;
+
+/** A listener in the set. */
+export interface Listener {
+  readonly slot: number;
+}
+
+/** A socket in the set. */
+export interface Channel {
+  /** False when the peer's queue is full or the peer is gone. */
+  send(packet: Uint8Array, fds: readonly number[]): boolean;
+  /** Detaches and closes it; `onEnd` is not called. */
+  close(): void;
+}
+
+export interface ChannelEvents {
+  /** `packet` is valid only during the call; the descriptors change hands. */
+  onPacket(packet: Buffer, fds: readonly number[]): void;
+  onEnd(): void;
+}
+
+/** A call that is answered later. Exactly one of `answer`, expiry and `onGone` happens. */
+export interface Deferred {
+  /** Answers it; ignored (and an fd closed) when it was answered, expired or is gone. */
+  answer(verdict: Exclude<Verdict, { kind: "deferred" }>): void;
+  /** Moves the deadline: milliseconds from now. */
+  extend(timeoutMs: number): void;
+  /** Whether the caller still waits for its answer. */
+  isWaiting(): boolean;
+}
+
+export interface DeferOptions {
+  /** Milliseconds until the call is refused with EPERM. Every deferred call has a deadline. */
+  readonly timeoutMs: number;
+  /** A pidfd of the calling thread (ownership passes) to learn of its end; -1 for none. */
+  readonly pidfd: number;
+  /** The deadline passed; the call has been refused. */
+  onExpired(): void;
+  /** The caller died, or its listener ended; nobody waits any more. */
+  onGone(): void;
+}
+
+/** Where the loop tells of what no handler caused. */
+export interface LoopEvents<Sandbox> {
+  /** The last filtered task of a sandbox is gone. */
+  onListenerEnd(sandbox: Sandbox): void;
+  /** The listener failed and was closed: its notified calls now fail with ENOSYS. */
+  onListenerFault(sandbox: Sandbox, errno: number): void;
+  /** A handler threw, or an answer could not be given: a bug or a lost race. The call was refused. */
+  onError(error: unknown, sandbox: Sandbox | undefined): void;
+  /** The main thread signalled the wake event. */
+  onWake(): void;
+  /** After each turn, with everything of it handled. */
+  onTurnEnd(): void;
+}
+
+export interface EngineLoop<Sandbox> extends Disposable {
+  /** Takes ownership of `fd`. */
+  attachListener(fd: number, sandbox: Sandbox): Listener;
+  /** Takes ownership of `fd`. */
+  attachChannel(fd: number, events: ChannelEvents): Channel;
+  /** To be called by a handler that then returns `deferred`. */
+  defer(call: Call, options: DeferOptions): Deferred;
+  /** Makes the next turn return at once, so that more work of this thread is done soon. */
+  yieldSoon(): void;
+  /** Runs until `stop`. */
+  run(): void;
+  stop(): void;
+}
+
+export interface LoopOptions<Sandbox> {
+  readonly exchange: Exchange;
+  /** An eventfd by which the main thread wakes the loop; ownership passes. */
+  readonly wakeFd: number;
+  readonly handlers: HandlerTable<Sandbox>;
+  readonly events: LoopEvents<Sandbox>;
+  /** How long a turn polls before it sleeps while calls keep coming, in microseconds. */
+  readonly spinUs: number;
+}
+
+type Slot<Sandbox> =
+  | { readonly kind: "free" }
+  | { readonly kind: "wake" }
+  | { readonly kind: "listener"; readonly sandbox: Sandbox; readonly waiting: Set<Waiting> }
+  | { readonly kind: "channel"; readonly events: ChannelEvents }
+  | { readonly kind: "task"; readonly waiting: Waiting };
+
+interface Waiting {
+  readonly slot: number;
+  readonly idLow: number;
+  readonly idHigh: number;
+  readonly options: DeferOptions;
+  taskSlot: number;
+  state: "waiting" | "done";
+}
+
+const NO_SLOT = -1;
+
+export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): EngineLoop<Sandbox> {
+  const { exchange, handlers, events, spinUs } = options;
+  const { bytes, words } = exchange;
+  const call = createCallWindow(exchange);
+  const deadlines = createDeadlines<Waiting>();
+  const slots: Slot<Sandbox>[] = [];
+  const freeSlots: number[] = [];
+  const byNumber: (Handler<Sandbox> | undefined)[] = [];
+  let running = false;
+  let soon = false;
+  let busy = false;
+
+  for (const [nr, handler] of handlers) {
+    byNumber[nr] = handler;
+    exchange.setShape(nr, handler.shapes);
+  }
+  place({ kind: "wake" }, "wake", options.wakeFd);
+
+  function place(slot: Slot<Sandbox>, kind: "listener" | "channel" | "task" | "wake", fd: number): number {
+    const index = freeSlots.pop() ?? slots.length;
+    try {
+      exchange.add(index, kind, fd);
+    } catch (error) {
+      freeSlots.push(index);
+      if (index === slots.length) slots.push({ kind: "free" });
+      throw error;
+    }
+    slots[index] = slot;
+    return index;
+  }
+
+  function vacate(index: number): void {
+    slots[index] = { kind: "free" };
+    freeSlots.push(index);
+  }
+
+  function answer(slot: number, idLow: number, idHigh: number, verdict: Exclude<Verdict, { kind: "deferred" }>): void {
+    switch (verdict.kind) {
+      case "continue":
+        exchange.continueCall(slot, idLow, idHigh);
+        return;
+      case "errno":
+        exchange.returnCall(slot, idLow, idHigh, verdict.errno, 0);
+        return;
+      case "value":
+        exchange.returnCall(slot, idLow, idHigh, 0, verdict.value);
+        return;
+      case "fd":
+        exchange.installFd(slot, idLow, idHigh, verdict.fd, verdict.closeOnExec);
+        return;
+      default:
+        verdict satisfies never;
+    }
+  }
+
+  /** Ends a deferred call, once. False when it had ended before. */
+  function finish(waiting: Waiting): boolean {
+    if (waiting.state === "done") return false;
+    waiting.state = "done";
+    deadlines.clear(waiting);
+    const listener = slots[waiting.slot];
+    if (listener?.kind === "listener") listener.waiting.delete(waiting);
+    if (waiting.taskSlot !== NO_SLOT) {
+      exchange.remove(waiting.taskSlot);
+      vacate(waiting.taskSlot);
+      waiting.taskSlot = NO_SLOT;
+    }
+    return true;
+  }
+
+  function handleCall(offset: number): void {
+    call.moveTo(offset);
+    const slot = slots[call.slot];
+    if (slot?.kind !== "listener") return;
+    let verdict: Verdict;
+    try {
+      const handler = byNumber[call.nr];
+      if (handler === undefined) throw new Error(`call ${call.nr} was notified but has no handler`);
+      verdict = handler.handle(call, slot.sandbox);
+    } catch (error) {
+      verdict = refuse;
+      events.onError(error, slot.sandbox);
+    }
+    if (verdict.kind !== "deferred") answer(call.slot, call.idLow, call.idHigh, verdict);
+  }
+
+  function handleTerminal(index: number, error: number): void {
+    const slot = slots[index];
+    if (slot === undefined) return;
+    switch (slot.kind) {
+      case "listener":
+        vacate(index);
+        for (const waiting of [...slot.waiting]) if (finish(waiting)) waiting.options.onGone();
+        if (error === 0) events.onListenerEnd(slot.sandbox);
+        else events.onListenerFault(slot.sandbox, -error);
+        return;
+      case "channel":
+        vacate(index);
+        slot.events.onEnd();
+        return;
+      case "task":
+        // The library has removed the pidfd already.
+        slot.waiting.taskSlot = NO_SLOT;
+        vacate(index);
+        if (finish(slot.waiting)) slot.waiting.options.onGone();
+        return;
+      case "free":
+      case "wake":
+        return;
+      default:
+        slot satisfies never;
+    }
+  }
+
+  function handleMessage(offset: number, index: number): void {
+    const fds: number[] = [];
+    for (let i = 0; i < 8; i++) {
+      const fd = bytes.readInt32LE(offset + RECORD.at.fds + i * 4);
+      if (fd >= 0) fds.push(fd);
+    }
+    const slot = slots[index];
+    const length = words[(offset + RECORD.at.args) / 4] as number;
+    if (slot?.kind === "channel") slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
+  }
+
+  function handleRecord(offset: number): void {
+    const kind = bytes.readUInt16LE(offset + RECORD.at.kind);
+    const index = words[(offset + RECORD.at.slot) / 4] as number;
+    switch (kind) {
+      case RECORD_KIND.call:
+        busy = true;
+        handleCall(offset);
+        return;
+      case RECORD_KIND.message:
+        handleMessage(offset, index);
+        return;
+      case RECORD_KIND.wake:
+        events.onWake();
+        return;
+      case RECORD_KIND.terminal:
+      case RECORD_KIND.fault:
+      case RECORD_KIND.task:
+        handleTerminal(index, bytes.readInt32LE(offset + RECORD.at.error));
+        return;
+      case RECORD_KIND.outcome: {
+        const slot = slots[index];
+        const errno = -bytes.readInt32LE(offset + RECORD.at.error);
+        events.onError(new Error(`an answer failed with errno ${errno}`), slot?.kind === "listener" ? slot.sandbox : undefined);
+        return;
+      }
+      default:
+        throw new Error(`unknown record kind ${kind}`);
+    }
+  }
+
+  function expire(): void {
+    const nowMs = performance.now();
+    for (let waiting = deadlines.takeDue(nowMs); waiting !== undefined; waiting = deadlines.takeDue(nowMs)) {
+      if (!finish(waiting)) continue;
+      answer(waiting.slot, waiting.idLow, waiting.idHigh, { kind: "errno", errno: EPERM });
+      waiting.options.onExpired();
+      if (exchange.answerRoom() < 1024) {
+        soon = true;
+        return;
+      }
+    }
+  }
+
+  return {
+    attachListener(fd, sandbox) {
+      return { slot: place({ kind: "listener", sandbox, waiting: new Set() }, "listener", fd) };
+    },
+    attachChannel(fd, channelEvents) {
+      const index = place({ kind: "channel", events: channelEvents }, "channel", fd);
+      const isOpen = (): boolean => {
+        const slot = slots[index];
+        return slot?.kind === "channel" && slot.events === channelEvents;
+      };
+      return {
+        send: (packet, fds) => isOpen() && exchange.send(index, packet, fds),
+        close() {
+          if (!isOpen()) return;
+          exchange.remove(index);
+          vacate(index);
+        },
+      };
+    },
+    defer(deferredCall, deferOptions) {
+      const waiting: Waiting = {
+        slot: deferredCall.slot,
+        idLow: deferredCall.idLow,
+        idHigh: deferredCall.idHigh,
+        options: deferOptions,
+        taskSlot: NO_SLOT,
+        state: "waiting",
+      };
+      const listener = slots[waiting.slot];
+      if (listener?.kind !== "listener") throw new Error("only a listener's call can be deferred");
+      listener.waiting.add(waiting);
+      deadlines.set(waiting, performance.now() + deferOptions.timeoutMs);
+      if (deferOptions.pidfd >= 0) waiting.taskSlot = place({ kind: "task", waiting }, "task", deferOptions.pidfd);
+      return {
+        answer(verdict) {
+          if (finish(waiting)) answer(waiting.slot, waiting.idLow, waiting.idHigh, verdict);
+          else if (verdict.kind === "fd") closeSync(verdict.fd);
+        },
+        extend(timeoutMs) {
+          if (waiting.state === "waiting") deadlines.set(waiting, performance.now() + timeoutMs);
+        },
+        isWaiting: () => waiting.state === "waiting" && exchange.isWaiting(waiting.slot, waiting.idLow, waiting.idHigh),
+      };
+    },
+    yieldSoon() {
+      soon = true;
+    },
+    run() {
+      running = true;
+      while (running) {
+        const timeoutMs = soon ? 0 : deadlines.untilNext(performance.now());
+        const spin = busy ? spinUs : 0;
+        soon = false;
+        busy = false;
+        const used = exchange.turn(timeoutMs, spin);
+        for (let offset = 0; offset < used; offset += words[offset / 4] as number) handleRecord(offset);
+        expire();
+        events.onTurnEnd();
+      }
+      exchange.turn(0, 0); // the last answers
+    },
+    stop() {
+      running = false;
+    },
+    [Symbol.dispose]() {
+      exchange[Symbol.dispose]();
+    },
+  };
+}

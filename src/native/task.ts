@@ -1,0 +1,79 @@
+import type { Library } from "./library.js";
+
+/** A process, as /proc shows it. Whoever reads it re-checks the notification afterwards (pid reuse). */
+export interface TaskStatus {
+  readonly tgid: number;
+  readonly ppid: number;
+  readonly umask: number;
+  readonly threads: number;
+  readonly startTicks: number;
+  /** Empty when it cannot be read. */
+  readonly executable: Buffer;
+  readonly command: Buffer;
+}
+
+export interface SocketKind {
+  readonly domain: number;
+  readonly type: number;
+  readonly protocol: number;
+}
+
+/** What the engine asks of the task behind a held call. Descriptors returned belong to the caller. */
+export interface Tasks {
+  /** Undefined when the task is gone. */
+  read(tid: number): TaskStatus | undefined;
+  /** 0 when it is gone. */
+  parentOf(pid: number): number;
+  /** A pidfd of the thread, or a negative errno. */
+  open(tid: number, tgid: number): number;
+  signal(pidfd: number, signal: number): void;
+  /** A duplicate of the task's descriptor, or a negative errno. */
+  takeFd(pidfd: number, fd: number): number;
+  /** A descriptor for path lookups from the task's directory `fd` (or AT_FDCWD), or a negative errno. */
+  directory(tid: number, fd: number): number;
+  /** A link below /proc/<tid>, or undefined. */
+  link(tid: number, name: string): Buffer | undefined;
+  /** Undefined when `fd` is no socket. */
+  socketKind(fd: number): SocketKind | undefined;
+}
+
+// struct sg_task in native/library/task.c
+const TASK_BYTES = 48 + 4096;
+
+export function createTasks(library: Library): Tasks {
+  const task = Buffer.alloc(TASK_BYTES);
+  const link = Buffer.alloc(4096);
+  const kind = new Int32Array(3);
+  return {
+    read(tid) {
+      if (library.taskRead(tid, task) < 0) return undefined;
+      const executableLength = task.readUInt32LE(24);
+      const commandLength = task.readUInt32LE(28);
+      return {
+        tgid: task.readUInt32LE(0),
+        ppid: task.readUInt32LE(4),
+        umask: task.readUInt32LE(8),
+        threads: task.readUInt32LE(12),
+        startTicks: Number(task.readBigUInt64LE(16)),
+        command: Buffer.from(task.subarray(32, 32 + commandLength)),
+        executable: Buffer.from(task.subarray(48, 48 + executableLength)),
+      };
+    },
+    parentOf: (pid) => library.taskParent(pid),
+    open: (tid, tgid) => library.taskOpen(tid, tgid),
+    signal(pidfd, signal) {
+      library.taskSignal(pidfd, signal);
+    },
+    takeFd: (pidfd, fd) => library.taskTakeFd(pidfd, fd),
+    directory: (tid, fd) => library.taskDirectory(tid, fd),
+    link(tid, name) {
+      const length = library.taskLink(tid, name, link, link.length);
+      return length < 0 ? undefined : Buffer.from(link.subarray(0, length));
+    },
+    socketKind(fd) {
+      if (library.socketKind(fd, kind) < 0) return undefined;
+      return { domain: kind[0] ?? 0, type: kind[1] ?? 0, protocol: kind[2] ?? 0 };
+    },
+  };
+}
+
