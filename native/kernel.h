@@ -4,6 +4,7 @@
 #define SANDGATE_KERNEL_H
 
 #include <linux/seccomp.h>
+#include <stdint.h>
 
 /* seccomp(2), seccomp_unotify(2) */
 #ifndef SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV /* 5.19 */
@@ -23,5 +24,60 @@
 #ifndef PIDFD_THREAD /* 6.9 */
 #define PIDFD_THREAD O_EXCL
 #endif
+
+/* landlock(7), ABI 1 to 7 */
+#define LL_FS_EXECUTE (1ull << 0)
+#define LL_FS_WRITE_FILE (1ull << 1)
+#define LL_FS_READ_FILE (1ull << 2)
+#define LL_FS_TRUNCATE (1ull << 14)  /* ABI 3 */
+#define LL_FS_IOCTL_DEV (1ull << 15) /* ABI 5 */
+#define LL_FS_ON_FILES (LL_FS_EXECUTE | LL_FS_WRITE_FILE | LL_FS_READ_FILE | LL_FS_TRUNCATE | LL_FS_IOCTL_DEV)
+#define LL_SCOPE_ABSTRACT_UNIX_SOCKET (1ull << 0) /* ABI 6 */
+#define LL_SCOPE_SIGNAL (1ull << 1)               /* ABI 6 */
+#define LL_RULE_PATH_BENEATH 1
+#define LL_RULE_NET_PORT 2
+
+struct ll_ruleset {
+	uint64_t handled_access_fs;
+	uint64_t handled_access_net;
+	uint64_t scoped;
+};
+
+struct ll_path_beneath {
+	uint64_t allowed_access;
+	int32_t parent_fd;
+} __attribute__((packed));
+
+struct ll_net_port {
+	uint64_t allowed_access;
+	uint64_t port;
+};
+
+/* close_range(2) */
+#define CLOSE_RANGE_UNSHARE_TABLE (1u << 1)
+
+/* openat2(2) */
+#define OPEN_NO_MAGICLINKS 0x02
+
+struct open_request {
+	uint64_t flags;
+	uint64_t mode;
+	uint64_t resolve;
+};
+
+/* pidfd_send_signal(2) */
+#define PIDFD_TO_PROCESS_GROUP (1u << 2) /* 6.9 */
+
+/* capabilities(7) */
+#define SECUREBITS_LOCKED 0xefu /* all of them and their locks, but KEEP_CAPS, which is locked off */
+
+/* The same numbers on x86_64 and aarch64. */
+#define NR_pidfd_send_signal 424
+#define NR_pidfd_open 434
+#define NR_close_range 436
+#define NR_openat2 437
+#define NR_landlock_create_ruleset 444
+#define NR_landlock_add_rule 445
+#define NR_landlock_restrict_self 446
 
 #endif

@@ -56,6 +56,14 @@ int sg_channel_pair(int32_t *ret_fds)
 	return 0;
 }
 
+/* A second descriptor for the same file. Returns it or -errno. */
+int sg_duplicate(int fd)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	return copy < 0 ? -errno : copy;
+}
+
 /* An eventfd for waking or for `go`. Returns it or -errno. */
 int sg_event_create(void)
 {

@@ -122,6 +122,19 @@ int sg_task_signal(int pidfd, int signal)
 }
 
 /*
+ * Signals the process group that `pid` is in. The group lies within its session, and a
+ * sandbox's sessions hold nobody else. Returns 0 or -errno.
+ */
+int sg_task_signal_group(uint32_t pid, int signal)
+{
+	pid_t group = getpgid((pid_t)pid);
+
+	if (group <= 1)
+		return -ESRCH;
+	return kill(-group, signal) < 0 ? -errno : 0;
+}
+
+/*
  * Duplicates a descriptor of the task behind `pidfd`: its table is the calling thread's,
  * which may differ from the leader's. Returns the duplicate or -errno. pidfd_getfd(2).
  */

@@ -71,6 +71,10 @@ export class SandboxError extends Error {
 }
 
 /** `invalid_argument` at one field. */
-export function invalidField(field: string, message: string, metadata: Readonly<Record<string, string>> = {}): SandboxError {
+export function invalidField(
+  field: string,
+  message: string,
+  metadata: Readonly<Record<string, string>> = {},
+): SandboxError {
   return new SandboxError("invalid_argument", `${field}: ${message}`, { reason: "INVALID_FIELD", field, metadata });
 }

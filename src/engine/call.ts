@@ -19,6 +19,8 @@ export interface Call {
   int(index: number): number;
   /** A whole argument. */
   word(index: number): bigint;
+  /** A copy of all six arguments, low and high words in turn. */
+  argumentWords(): Uint32Array<ArrayBuffer>;
   /** A copy of what argument `index` points to, or the errno (positive) of the failed copy. */
   memory(index: number): { readonly bytes: Buffer; readonly cut: boolean } | number;
 }
@@ -63,6 +65,7 @@ export function createCallWindow(exchange: Exchange): CallWindow {
     },
     int: (index) => ints[base + RECORD.at.args / 4 + index * 2] as number,
     word: (index) => bytes.readBigUInt64LE(offset + RECORD.at.args + index * 8),
+    argumentWords: () => new Uint32Array(words.subarray(base + RECORD.at.args / 4, base + RECORD.at.args / 4 + 12)),
     memory(index) {
       let at = offset + RECORD.bytes;
       for (let left = bytes.readUInt16LE(offset + RECORD.at.blobs); left > 0; left--) {
@@ -71,7 +74,10 @@ export function createCallWindow(exchange: Exchange): CallWindow {
         if (bytes.readUInt16LE(at + BLOB.at.arg) === index) {
           if (length < 0) return -length;
           // A copy of its own: the record is overwritten by the next turn.
-          return { bytes: Buffer.from(bytes.subarray(start, start + length)), cut: bytes.readUInt16LE(at + BLOB.at.cut) !== 0 };
+          return {
+            bytes: Buffer.from(bytes.subarray(start, start + length)),
+            cut: bytes.readUInt16LE(at + BLOB.at.cut) !== 0,
+          };
         }
         at = start + (length > 0 ? (length + 7) & ~7 : 0);
       }

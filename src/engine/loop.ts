@@ -233,7 +233,8 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     }
     const slot = slots[index];
     const length = words[(offset + RECORD.at.args) / 4] as number;
-    if (slot?.kind === "channel") slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
+    if (slot?.kind === "channel")
+      slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
   }
 
   function handleRecord(offset: number): void {
@@ -258,7 +259,10 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
       case RECORD_KIND.outcome: {
         const slot = slots[index];
         const errno = -bytes.readInt32LE(offset + RECORD.at.error);
-        events.onError(new Error(`an answer failed with errno ${errno}`), slot?.kind === "listener" ? slot.sandbox : undefined);
+        events.onError(
+          new Error(`an answer failed with errno ${errno}`),
+          slot?.kind === "listener" ? slot.sandbox : undefined,
+        );
         return;
       }
       default:

@@ -23,5 +23,5 @@ export type Verdict =
 
 export const EPERM = 1;
 
-export const deferred: Verdict = { kind: "deferred" };
-export const refuse: Verdict = { kind: "errno", errno: EPERM };
+export const deferred = { kind: "deferred" } as const satisfies Verdict;
+export const refuse = { kind: "errno", errno: EPERM } as const satisfies Verdict;

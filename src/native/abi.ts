@@ -8,7 +8,10 @@ interface Layout {
   readonly at: Readonly<Record<string, number>>;
 }
 
-function layout<const Members extends Readonly<Record<string, number>>>(bytes: number, at: Members): { readonly bytes: number; readonly at: Members } {
+function layout<const Members extends Readonly<Record<string, number>>>(
+  bytes: number,
+  at: Members,
+): { readonly bytes: number; readonly at: Members } {
   return { bytes, at };
 }
 
@@ -177,5 +180,7 @@ export function assertLayout(libraryText: string): void {
   if (ours === libraryText) return;
   const theirs = new Set(libraryText.split("\n"));
   const differing = ours.split("\n").filter((line) => !theirs.has(line));
-  throw new Error(`the native library does not match src/native/abi.ts (${differing.join(", ") || "order"}); run \`npm run build:native\``);
+  throw new Error(
+    `the native library does not match src/native/abi.ts (${differing.join(", ") || "order"}); run \`npm run build:native\``,
+  );
 }

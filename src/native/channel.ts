@@ -8,6 +8,8 @@ export interface Channels {
   send(fd: number, packet: Uint8Array, fds: readonly number[]): boolean;
   /** A sealed memory file with these bytes; the caller owns it. */
   memoryFile(bytes: Uint8Array): number;
+  /** A second descriptor for the same file; the caller owns it. */
+  duplicate(fd: number): number;
   /** An eventfd; the caller owns it. */
   event(): number;
   /** Wakes whoever waits on an eventfd. */
@@ -32,6 +34,7 @@ export function createChannels(library: Library): Channels {
       return true;
     },
     memoryFile: (bytes) => check("memfd_create", library.memoryFile(bytes, bytes.length)),
+    duplicate: (fd) => check("fcntl F_DUPFD_CLOEXEC", library.duplicate(fd)),
     event: () => check("eventfd", library.eventCreate()),
     signal(event) {
       library.eventSignal(event);

@@ -55,6 +55,7 @@ export interface Library {
 
   send(fd: number, bytes: Uint8Array, length: number, fds: Int32Array, fdCount: number): number;
   channelPair(fds: Int32Array): number;
+  duplicate(fd: number): number;
   eventCreate(): number;
   eventSignal(fd: number): number;
   memoryFile(bytes: Uint8Array, length: number): number;
@@ -64,6 +65,7 @@ export interface Library {
   taskParent(pid: number): number;
   taskOpen(tid: number, tgid: number): number;
   taskSignal(pidfd: number, signal: number): number;
+  taskSignalGroup(pid: number, signal: number): number;
   taskTakeFd(pidfd: number, fd: number): number;
   taskDirectory(tid: number, fd: number): number;
   taskLink(tid: number, name: string, buffer: Uint8Array, size: number): number;
@@ -80,7 +82,10 @@ export interface Library {
 /** Loads the library into this thread and compares its layouts with ours. Throws when they differ. */
 export function loadLibrary(): Library {
   const library = koffi.load(nativeFiles.library);
-  const layout = library.func("int sg_layout(_Out_ uint8_t *buffer, uint32_t size)") as (buffer: Uint8Array, size: number) => number;
+  const layout = library.func("int sg_layout(_Out_ uint8_t *buffer, uint32_t size)") as (
+    buffer: Uint8Array,
+    size: number,
+  ) => number;
   const text = Buffer.alloc(16384);
   const length = layout(text, text.length);
   assertLayout(length < 0 ? "" : text.toString("latin1", 0, length));
@@ -99,6 +104,7 @@ export function loadLibrary(): Library {
 
     send: library.func("int sg_send(int fd, void *bytes, uint32_t length, void *fds, uint32_t fd_count)"),
     channelPair: library.func("int sg_channel_pair(void *fds)"),
+    duplicate: library.func("int sg_duplicate(int fd)"),
     eventCreate: library.func("int sg_event_create()"),
     eventSignal: library.func("int sg_event_signal(int fd)"),
     memoryFile: library.func("int sg_memory_file(void *bytes, uint32_t length)"),
@@ -108,6 +114,7 @@ export function loadLibrary(): Library {
     taskParent: library.func("uint32_t sg_task_parent(uint32_t pid)"),
     taskOpen: library.func("int sg_task_open(uint32_t tid, uint32_t tgid)"),
     taskSignal: library.func("int sg_task_signal(int pidfd, int signal)"),
+    taskSignalGroup: library.func("int sg_task_signal_group(uint32_t pid, int signal)"),
     taskTakeFd: library.func("int sg_task_take_fd(int pidfd, int fd)"),
     taskDirectory: library.func("int sg_task_directory(uint32_t tid, int fd)"),
     taskLink: library.func("int sg_task_link(uint32_t tid, const char *name, void *buffer, uint32_t size)"),

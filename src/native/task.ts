@@ -1,3 +1,4 @@
+import { closeSync } from "node:fs";
 import type { Library } from "./library.js";
 
 /** A process, as /proc shows it. Whoever reads it re-checks the notification afterwards (pid reuse). */
@@ -27,6 +28,9 @@ export interface Tasks {
   /** A pidfd of the thread, or a negative errno. */
   open(tid: number, tgid: number): number;
   signal(pidfd: number, signal: number): void;
+  /** Signals the process group that `pid` is in. */
+  signalGroup(pid: number, signal: number): void;
+  close(pidfd: number): void;
   /** A duplicate of the task's descriptor, or a negative errno. */
   takeFd(pidfd: number, fd: number): number;
   /** A descriptor for path lookups from the task's directory `fd` (or AT_FDCWD), or a negative errno. */
@@ -64,6 +68,10 @@ export function createTasks(library: Library): Tasks {
     signal(pidfd, signal) {
       library.taskSignal(pidfd, signal);
     },
+    signalGroup(pid, signal) {
+      library.taskSignalGroup(pid, signal);
+    },
+    close: closeSync,
     takeFd: (pidfd, fd) => library.taskTakeFd(pidfd, fd),
     directory: (tid, fd) => library.taskDirectory(tid, fd),
     link(tid, name) {
@@ -76,4 +84,3 @@ export function createTasks(library: Library): Tasks {
     },
   };
 }
-

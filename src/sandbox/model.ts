@@ -4,6 +4,8 @@
  * program chose (paths, argv) is bytes, never a string. Generated API types meet these only in `src/service`.
  */
 
+import type { SandboxError } from "../base/errors.js";
+
 // ------------------------------------------------------------------------------------------- policy
 
 export interface SandboxSpec {
@@ -161,7 +163,9 @@ export type EndCause = "self" | "client" | "verdict" | "limit" | "service";
 export interface ExitStatus {
   readonly result:
     | { readonly kind: "code"; readonly code: number }
-    | { readonly kind: "signal"; readonly signal: number };
+    | { readonly kind: "signal"; readonly signal: number }
+    /** It never ran. */
+    | { readonly kind: "not_started"; readonly error: SandboxError };
   readonly cause: EndCause;
   readonly endTimeMs: number;
   readonly cpuTimeMs: number;

@@ -1,0 +1,330 @@
+import { type ChildProcess, spawn } from "node:child_process";
+import { once } from "node:events";
+import { closeSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { Worker } from "node:worker_threads";
+import { SandboxError } from "../../base/errors.js";
+import type { Channels } from "../../native/channel.js";
+import { nativeFiles } from "../../native/library.js";
+import { launchFailure } from "../launch/failure.js";
+import type { Grant, HeldCall, Settlement } from "../model.js";
+import type { EnginePolicy } from "../policy/engine-policy.js";
+import type { AutomaticSettlement } from "../ports.js";
+import {
+  killMessage,
+  type LaunchId,
+  type StageTime,
+  signalMessage,
+  type WaitStatus,
+  type WardenMessage,
+} from "../warden/messages.js";
+import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
+
+/** A program that runs. */
+export interface Started {
+  readonly pid: number;
+  readonly stages: readonly StageTime[];
+}
+
+/** What the engine and the warden tell the registry. Called in the order in which things happened. */
+export interface EngineEvents {
+  exited(launchId: LaunchId, exit: WaitStatus): void;
+  /** Nothing of the sandbox is left. */
+  gone(launchId: LaunchId): void;
+  held(call: HeldCall): void;
+  holdGone(holdId: number): void;
+  automatic(settled: AutomaticSettlement): void;
+  grantEnded(sandboxId: string, grantId: string): void;
+  /** The engine lost control of a sandbox: kill it. */
+  lost(launchId: LaunchId, message: string): void;
+  /** A refused call that should not have been refused: a bug to be reported. */
+  error(sandboxId: string, message: string, stack: string): void;
+  /** The engine or the warden ended unasked: nothing can be launched any more, and all sandboxes are being killed. */
+  failed(error: Error): void;
+}
+
+/** The main thread's side of the engine thread and of the warden. */
+export interface EngineClient {
+  newLaunchId(): LaunchId;
+  /** Starts a sandbox's main process. `fds` stay the caller's. Rejects with what failed, and then nothing is left. */
+  launch(launch: Launch): Promise<Started>;
+  /** Starts one more process in a sandbox. */
+  exec(exec: Exec): Promise<Started>;
+  signal(launchId: LaunchId, signal: number, scope: "process" | "group"): void;
+  /** Signals every member of a sandbox at once. */
+  signalAll(sandboxLaunchId: LaunchId, signal: number): Promise<void>;
+  /** Kills everything of a sandbox; `gone` follows. */
+  kill(sandboxLaunchId: LaunchId): void;
+  settle(holdId: number, settlement: Settlement): void;
+  addGrant(sandboxLaunchId: LaunchId, grant: Grant): void;
+  removeGrant(sandboxLaunchId: LaunchId, grantId: string): void;
+  /** The warden's process id. */
+  readonly wardenPid: number;
+  /** Ends both; whatever still runs is killed by the warden. */
+  close(): Promise<void>;
+}
+
+export interface Launch {
+  readonly launchId: LaunchId;
+  readonly sandboxId: string;
+  readonly processId: string;
+  readonly policy: EnginePolicy;
+  /** Bytes of `struct sg_plan`. */
+  readonly plan: Buffer;
+  readonly fds: readonly number[];
+}
+
+export interface Exec {
+  readonly launchId: LaunchId;
+  readonly sandboxLaunchId: LaunchId;
+  readonly processId: string;
+  readonly plan: Buffer;
+  readonly fds: readonly number[];
+}
+
+interface Launching {
+  pid: number;
+  resolve(started: Started): void;
+  reject(error: Error): void;
+}
+
+interface Packet {
+  readonly bytes: Uint8Array;
+  readonly fds: readonly number[];
+  done(): void;
+}
+
+/** Plans above this go through a memory file: a packet is bounded by the socket's buffer. */
+const INLINE_PLAN_BYTES = 64 * 1024;
+
+export interface EngineClientOptions {
+  readonly channels: Channels;
+  readonly events: EngineEvents;
+  /** Marks a plan as being in the last descriptor, and returns its header. */
+  readonly planHeader: (plan: Buffer) => Buffer;
+  readonly spinUs: number;
+}
+
+/** Starts the engine thread and the warden. Rejects when either cannot start. */
+export async function startEngine(options: EngineClientOptions): Promise<EngineClient> {
+  const { channels, events, planHeader, spinUs } = options;
+  const [ourEnd, wardenEnd] = channels.pair();
+  const wakeFd = channels.event();
+  const start: EngineStart = { wardenFd: channels.duplicate(ourEnd), wakeFd: channels.duplicate(wakeFd), spinUs };
+  const launching = new Map<LaunchId, Launching>();
+  const signalling = new Map<number, { resolve(): void; reject(error: Error): void }>();
+  const outgoing: Packet[] = [];
+  let retry: NodeJS.Timeout | undefined;
+  let lastLaunchId = 0;
+  let lastRequestId = 0;
+  let phase: "starting" | "running" | "closing" | "failed" = "starting";
+  let hello: (() => void) | undefined;
+
+  const warden: ChildProcess = spawn(nativeFiles.warden, [], {
+    stdio: ["ignore", "ignore", "inherit", wardenEnd],
+    env: {},
+  });
+  closeSync(wardenEnd);
+  const worker = new Worker(fileURLToPath(new URL("./worker.js", import.meta.url)), { workerData: start });
+
+  function fail(error: Error): void {
+    if (phase === "closing" || phase === "failed") return;
+    phase = "failed";
+    for (const waiting of launching.values()) waiting.reject(serviceFailed(error));
+    for (const waiting of signalling.values()) waiting.reject(serviceFailed(error));
+    launching.clear();
+    signalling.clear();
+    // The warden kills everything when its socket closes; if it is the one that died, its keepers do.
+    closeSync(ourEnd);
+    warden.kill("SIGKILL");
+    events.failed(error);
+  }
+
+  warden.on("error", (error) => fail(new Error(`the warden could not be started: ${error.message}`, { cause: error })));
+  warden.on("exit", (code, signal) => fail(new Error(`the warden ended unexpectedly (${signal ?? `status ${code}`})`)));
+  worker.on("error", (error) => fail(new Error("the engine thread failed", { cause: error })));
+  worker.on("exit", () => fail(new Error("the engine thread ended unexpectedly")));
+  worker.on("message", (batch: readonly FromEngine[]) => {
+    for (const message of batch) take(message);
+  });
+
+  function take(message: FromEngine): void {
+    switch (message.kind) {
+      case "warden":
+        takeWarden(message.message);
+        return;
+      case "warden_ended":
+        fail(new Error("the warden closed its socket"));
+        return;
+      case "held":
+        events.held(message.call);
+        return;
+      case "gone":
+        events.holdGone(message.holdId);
+        return;
+      case "automatic":
+        events.automatic(message.settled);
+        return;
+      case "grant_ended":
+        events.grantEnded(message.sandboxId, message.grantId);
+        return;
+      case "signalled": {
+        const waiting = signalling.get(message.requestId);
+        signalling.delete(message.requestId);
+        if (message.errno === 0) waiting?.resolve();
+        else
+          waiting?.reject(
+            new SandboxError(
+              "failed_precondition",
+              `the sandbox's tasks could not be signalled (errno ${message.errno})`,
+              { reason: "WRONG_STATE" },
+            ),
+          );
+        return;
+      }
+      case "lost":
+        events.lost(message.sandboxLaunchId, message.message);
+        return;
+      case "error":
+        events.error(message.sandboxId, message.message, message.stack);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  function takeWarden(message: WardenMessage): void {
+    switch (message.kind) {
+      case "hello":
+        hello?.();
+        return;
+      case "ready": {
+        const waiting = launching.get(message.launchId);
+        if (waiting !== undefined) waiting.pid = message.pid;
+        return;
+      }
+      case "started": {
+        const waiting = launching.get(message.launchId);
+        launching.delete(message.launchId);
+        waiting?.resolve({ pid: waiting.pid, stages: message.stages });
+        return;
+      }
+      case "failed": {
+        const waiting = launching.get(message.launchId);
+        launching.delete(message.launchId);
+        waiting?.reject(launchFailure(message.stage, message.errno, message.argument));
+        return;
+      }
+      case "exited":
+        events.exited(message.launchId, message.exit);
+        return;
+      case "gone":
+        events.gone(message.launchId);
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  function post(message: ToEngine): void {
+    worker.postMessage(message);
+    channels.signal(wakeFd);
+  }
+
+  /** Sends to the warden in order; what its queue has no room for now goes a moment later. */
+  function sendWarden(bytes: Uint8Array, fds: readonly number[], done: () => void): void {
+    outgoing.push({ bytes, fds, done });
+    if (retry === undefined) flush();
+  }
+
+  function flush(): void {
+    retry = undefined;
+    if (phase === "failed") return;
+    for (let packet = outgoing[0]; packet !== undefined; packet = outgoing[0]) {
+      try {
+        if (!channels.send(ourEnd, packet.bytes, packet.fds)) {
+          retry = setTimeout(flush, 1);
+          return;
+        }
+      } catch (error) {
+        fail(new Error("the warden cannot be reached", { cause: error }));
+        return;
+      }
+      outgoing.shift();
+      packet.done();
+    }
+  }
+
+  function begin(launchId: LaunchId, plan: Buffer, fds: readonly number[]): Promise<Started> {
+    if (phase !== "running") return Promise.reject(serviceFailed(new Error("the engine is not running")));
+    return new Promise((resolve, reject) => {
+      launching.set(launchId, { pid: 0, resolve, reject });
+      if (plan.length <= INLINE_PLAN_BYTES) {
+        sendWarden(plan, fds, () => undefined);
+        return;
+      }
+      const file = channels.memoryFile(plan);
+      sendWarden(planHeader(plan), [...fds, file], () => closeSync(file));
+    });
+  }
+
+  await new Promise<void>((resolve, reject) => {
+    hello = resolve;
+    warden.once("error", reject);
+    warden.once("exit", (code) => reject(new Error(`the warden ended at its start with status ${code}`)));
+    worker.once("error", reject);
+  });
+  phase = "running";
+
+  return {
+    newLaunchId: () => ++lastLaunchId,
+    launch({ launchId, sandboxId, processId, policy, plan, fds }) {
+      post({ kind: "expect", launchId, sandboxId, processId, policy });
+      return begin(launchId, plan, fds);
+    },
+    exec({ launchId, sandboxLaunchId, processId, plan, fds }) {
+      post({ kind: "expect_exec", launchId, sandboxLaunchId, processId });
+      return begin(launchId, plan, fds);
+    },
+    signal(launchId, signal, scope) {
+      sendWarden(signalMessage(launchId, signal, scope), [], () => undefined);
+    },
+    signalAll(sandboxLaunchId, signal) {
+      const requestId = ++lastRequestId;
+      return new Promise((resolve, reject) => {
+        signalling.set(requestId, { resolve, reject });
+        post({ kind: "signal_all", sandboxLaunchId, signal, requestId });
+      });
+    },
+    kill(sandboxLaunchId) {
+      sendWarden(killMessage(sandboxLaunchId), [], () => undefined);
+    },
+    settle: (holdId, settlement) => post({ kind: "settle", holdId, settlement }),
+    addGrant: (sandboxLaunchId, grant) => post({ kind: "add_grant", sandboxLaunchId, grant }),
+    removeGrant: (sandboxLaunchId, grantId) => post({ kind: "remove_grant", sandboxLaunchId, grantId }),
+    wardenPid: warden.pid ?? 0,
+    async close() {
+      if (phase === "closing") return;
+      const wasRunning = phase === "running";
+      phase = "closing";
+      clearTimeout(retry);
+      const ended = Promise.all([
+        warden.exitCode === null && warden.signalCode === null ? once(warden, "exit") : undefined,
+        wasRunning ? once(worker, "exit") : worker.terminate(),
+      ]);
+      if (wasRunning) {
+        post({ kind: "stop" });
+        closeSync(ourEnd);
+      }
+      await ended;
+      closeSync(wakeFd);
+    },
+  };
+}
+
+function serviceFailed(cause: Error): SandboxError {
+  return new SandboxError("unavailable", `the service lost its engine: ${cause.message}`, {
+    reason: "SERVICE_FAILED",
+    cause,
+  });
+}

@@ -1,0 +1,306 @@
+import type { Call } from "../../engine/call.js";
+import type { Deferred, EngineLoop } from "../../engine/loop.js";
+import { syscallName } from "../../engine/syscalls/table.js";
+import { deferred, refuse, type Verdict } from "../../engine/verdict.js";
+import type { Tasks } from "../../native/task.js";
+import type {
+  ArgumentIntegrity,
+  CallCategory,
+  CallDetail,
+  HeldCall,
+  Settlement,
+  SignalScope,
+  TaskInfo,
+} from "../model.js";
+import type { FromEngine } from "./protocol.js";
+import type { EngineSandbox, JudgedCall, Judgement } from "./sandbox.js";
+
+/** A call that was decoded: copies, so that nothing of it can change any more. */
+export interface Subject {
+  readonly category: CallCategory;
+  readonly detail: CallDetail;
+  readonly integrity: ArgumentIntegrity;
+}
+
+/** Who said that a call may run: within the program's own rights, or up to the ceiling of verdicts. */
+export type Allowance = "static" | "ceiling";
+
+/** How a settled call is carried out; each must end in an answer. */
+export interface Execution {
+  allow(allowance: Allowance): void;
+  refuse(errno: number): void;
+}
+
+/** What handlers share: who calls, how a call is judged, and how it waits for a verdict. */
+export interface Mediator {
+  readonly loop: EngineLoop<EngineSandbox>;
+  readonly tasks: Tasks;
+  /**
+   * Judges a subject, asks when it must, and runs exactly one of the execution's arms, now or later.
+   * `waiting` is the call's deferred answer.
+   */
+  settle(origin: Origin, subject: Subject, waiting: Deferred, execution: Execution): void;
+  /**
+   * Likewise for a call that the kernel itself carries out: answered in its own turn when no question
+   * is needed, with `allowed` or an errno.
+   */
+  settleInKernel(call: Call, sandbox: EngineSandbox, subject: Subject, allowed: Continue): Verdict;
+  /** Defers a call, watching its task. */
+  defer(call: Call, origin: Origin, onEnd?: () => void): Deferred;
+  /** What of the call outlives its handler. */
+  originOf(call: Call, sandbox: EngineSandbox): Origin;
+}
+
+export type Continue = Extract<Verdict, { kind: "continue" }>;
+
+/** The call's identity, copied out of the record. */
+export interface Origin {
+  readonly sandbox: EngineSandbox;
+  readonly tid: number;
+  readonly nr: number;
+  readonly arch: number;
+  readonly syscall: string;
+  readonly args: readonly bigint[];
+  /** Read from /proc at the first use. */
+  readonly task: TaskInfo;
+}
+
+/** The main thread's registry of holds, as the mediator needs it. */
+export interface Holds {
+  /** Announces a held call; `settled` is called at most once. */
+  begin(call: HeldCall, settled: (settlement: Settlement) => void): void;
+  /** The call is gone or refused: nobody need decide it any more. Ignored once it was settled. */
+  withdraw(holdId: number): void;
+}
+
+export interface MediatorOptions {
+  readonly loop: EngineLoop<EngineSandbox>;
+  readonly tasks: Tasks;
+  readonly holds: Holds;
+  readonly post: (message: FromEngine) => void;
+}
+
+/** A call that no verdict came for is refused this long after the main thread should have settled it. */
+const HOLD_SLACK_MS = 5000;
+/** Path lookups and opens through the keeper, before they are refused. */
+export const KEEPER_TIMEOUT_MS = 30_000;
+const PARENTS = 32;
+const NO_TASK: Omit<TaskInfo, "sandboxId" | "tid"> = {
+  processId: "",
+  pid: 0,
+  ppid: 0,
+  startTicks: 0,
+  executable: new Uint8Array(0),
+  command: new Uint8Array(0),
+};
+
+/** A right-sized copy: a pooled Buffer would carry its whole pool to the other thread. */
+function own(bytes: Buffer): Uint8Array {
+  return Uint8Array.prototype.slice.call(bytes);
+}
+
+export function createMediator(options: MediatorOptions): Mediator {
+  const { loop, tasks, holds, post } = options;
+  /** The hold that a deferred call waits for, so that the end of the call withdraws it. */
+  const holdIds = new WeakMap<Origin, { holdId: number }>();
+  let lastHoldId = 0;
+
+  function processIdOf(sandbox: EngineSandbox, pid: number): string {
+    for (let at = pid, steps = 0; at > 1 && steps < PARENTS; at = tasks.parentOf(at), steps++) {
+      const processId = sandbox.processes.get(at);
+      if (processId !== undefined) return processId;
+    }
+    return "";
+  }
+
+  function describeTask(sandbox: EngineSandbox, tid: number): TaskInfo {
+    const status = tasks.read(tid);
+    if (status === undefined) return { ...NO_TASK, sandboxId: sandbox.sandboxId, tid };
+    return {
+      sandboxId: sandbox.sandboxId,
+      processId: processIdOf(sandbox, status.tgid),
+      pid: status.tgid,
+      tid,
+      ppid: status.ppid,
+      startTicks: status.startTicks,
+      executable: own(status.executable),
+      command: own(status.command),
+    };
+  }
+
+  function killScope(origin: Origin, scope: SignalScope, signal: number): void {
+    const { sandbox, task } = origin;
+    switch (scope) {
+      case "process": {
+        const pidfd = tasks.open(task.pid, task.pid);
+        if (pidfd < 0) return;
+        tasks.signal(pidfd, signal);
+        tasks.close(pidfd);
+        return;
+      }
+      case "group":
+        tasks.signalGroup(task.pid, signal);
+        return;
+      case "sandbox":
+        sandbox.keeper?.signalAll(signal, () => undefined);
+        return;
+      default:
+        scope satisfies never;
+    }
+  }
+
+  function carryOut(origin: Origin, settlement: Settlement, waiting: Deferred, execution: Execution): void {
+    switch (settlement.kind) {
+      case "allow":
+        execution.allow("ceiling");
+        return;
+      case "static":
+        execution.allow("static");
+        return;
+      case "deny":
+        execution.refuse(settlement.errno);
+        return;
+      case "kill":
+        // The caller still waits, so its pid is still its own.
+        if (waiting.isWaiting()) killScope(origin, settlement.scope, settlement.signal);
+        execution.refuse(1);
+        return;
+      default:
+        settlement satisfies never;
+    }
+  }
+
+  function judged(origin: Origin, subject: Subject): Judgement {
+    const call: JudgedCall = {
+      syscall: origin.syscall,
+      category: subject.category,
+      detail: subject.detail,
+      get args() {
+        return origin.args;
+      },
+      get task() {
+        return origin.task;
+      },
+    };
+    return origin.sandbox.judge.judge(call, Date.now());
+  }
+
+  function heldCall(origin: Origin, subject: Subject, rule: string): HeldCall {
+    return {
+      holdId: ++lastHoldId,
+      sandboxId: origin.sandbox.sandboxId,
+      task: origin.task,
+      syscall: origin.syscall,
+      number: origin.nr,
+      arch: origin.arch,
+      args: origin.args,
+      category: subject.category,
+      integrity: subject.integrity,
+      detail: subject.detail,
+      timeMs: Date.now(),
+      rule,
+    };
+  }
+
+  function originOf(call: Call, sandbox: EngineSandbox): Origin {
+    const { tid, nr, arch } = call;
+    const words = call.argumentWords();
+    let args: bigint[] | undefined;
+    let task: TaskInfo | undefined;
+    return {
+      sandbox,
+      tid,
+      nr,
+      arch,
+      syscall: syscallName(arch, nr) ?? `call ${nr}`,
+      get args() {
+        args ??= Array.from(new BigUint64Array(words.buffer));
+        return args;
+      },
+      get task() {
+        task ??= describeTask(sandbox, tid);
+        return task;
+      },
+    };
+  }
+
+  function defer(call: Call, onEnd: () => void): Deferred {
+    return loop.defer(call, {
+      timeoutMs: KEEPER_TIMEOUT_MS,
+      // Without a pidfd the end of the task is noticed at the deadline, or when its answer comes too late.
+      pidfd: Math.max(tasks.open(call.tid, call.tid), -1),
+      onExpired: onEnd,
+      onGone: onEnd,
+    });
+  }
+
+  function record(origin: Origin, subject: Subject, judgement: Extract<Judgement, { kind: "settled" }>): void {
+    if (!origin.sandbox.policy.recordAutomatic) return;
+    const { settlement, source, sourceName } = judgement;
+    post({ kind: "automatic", settled: { call: heldCall(origin, subject, ""), settlement, source, sourceName } });
+  }
+
+  function ask(origin: Origin, subject: Subject, rule: string, waiting: Deferred, execution: Execution): number {
+    waiting.extend(origin.sandbox.policy.maxHoldMs + HOLD_SLACK_MS);
+    const call = heldCall(origin, subject, rule);
+    holds.begin(call, (settlement) => {
+      waiting.extend(KEEPER_TIMEOUT_MS);
+      carryOut(origin, settlement, waiting, execution);
+    });
+    return call.holdId;
+  }
+
+  return {
+    loop,
+    tasks,
+    originOf,
+    defer(call, origin, onEnd = () => undefined) {
+      const state: { holdId: number } = { holdId: 0 };
+      holdIds.set(origin, state);
+      return defer(call, () => {
+        if (state.holdId !== 0) holds.withdraw(state.holdId);
+        onEnd();
+      });
+    },
+    settle(origin, subject, waiting, execution) {
+      const judgement = judged(origin, subject);
+      switch (judgement.kind) {
+        case "static":
+          execution.allow("static");
+          return;
+        case "settled":
+          record(origin, subject, judgement);
+          carryOut(origin, judgement.settlement, waiting, execution);
+          return;
+        case "ask": {
+          const holdId = ask(origin, subject, judgement.rule, waiting, execution);
+          const state = holdIds.get(origin);
+          if (state !== undefined) state.holdId = holdId;
+          return;
+        }
+        default:
+          judgement satisfies never;
+      }
+    },
+    settleInKernel(call, sandbox, subject, allowed) {
+      const origin = originOf(call, sandbox);
+      const judgement = judged(origin, subject);
+      if (judgement.kind === "static") return allowed;
+      if (judgement.kind === "settled") {
+        record(origin, subject, judgement);
+        const { settlement } = judgement;
+        if (settlement.kind === "allow" || settlement.kind === "static") return allowed;
+        if (settlement.kind === "deny") return { kind: "errno", errno: settlement.errno };
+        killScope(origin, settlement.scope, settlement.signal);
+        return refuse;
+      }
+      let holdId = 0;
+      const waiting = defer(call, () => holds.withdraw(holdId));
+      holdId = ask(origin, subject, judgement.rule, waiting, {
+        allow: () => waiting.answer(allowed),
+        refuse: (errno) => waiting.answer({ kind: "errno", errno }),
+      });
+      return deferred;
+    },
+  };
+}

@@ -1,0 +1,129 @@
+import type { Listener } from "../../engine/loop.js";
+import { sameCallKey } from "../decisions/same-call.js";
+import type { CallMatch, Grant, HeldCall, NetworkRule, Settlement, SocketAddress, Transport } from "../model.js";
+import type { EnginePolicy } from "../policy/engine-policy.js";
+import { compileMatch, compileNetworkRules } from "../policy/match.js";
+import type { Keeper } from "../warden/keeper.js";
+import type { LaunchId } from "../warden/messages.js";
+
+/** A call as the judge sees it. `task` may be read from /proc only when a rule looks at it. */
+export type JudgedCall = Pick<HeldCall, "syscall" | "category" | "detail" | "task" | "args">;
+
+/** What the engine thread knows of one sandbox. */
+export interface EngineSandbox {
+  readonly launchId: LaunchId;
+  readonly sandboxId: string;
+  readonly policy: EnginePolicy;
+  readonly judge: Judge;
+  readonly network: NetworkJudge;
+  /** Process ids by pid of each started process. */
+  readonly processes: Map<number, string>;
+  /** Started processes whose own execve has not come yet. */
+  readonly launching: Set<number>;
+  listener: Listener | undefined;
+  keeper: Keeper | undefined;
+}
+
+/** How a call is settled without asking, or that it must be asked for. */
+export type Judgement =
+  | {
+      readonly kind: "settled";
+      readonly settlement: Settlement;
+      readonly source: "rule" | "grant";
+      readonly sourceName: string;
+    }
+  | { readonly kind: "static" }
+  | { readonly kind: "ask"; readonly rule: string };
+
+export interface Judge {
+  /**
+   * Refusing rules first, then grants, then other rules, then triggers; a call that no trigger wants
+   * takes the static policy. `nowMs` is wall-clock time.
+   */
+  judge(call: JudgedCall, nowMs: number): Judgement;
+  addGrant(grant: Grant): void;
+  removeGrant(grantId: string): void;
+}
+
+export interface NetworkJudge {
+  /** What the program may reach without asking. */
+  isAllowed(transport: Transport, address: SocketAddress): boolean;
+  /** What a verdict may let it reach. */
+  isGrantable(transport: Transport, address: SocketAddress): boolean;
+}
+
+interface LiveGrant {
+  readonly grant: Grant;
+  readonly matches: (call: JudgedCall) => boolean;
+  uses: number;
+}
+
+function matcherOf(match: CallMatch | { readonly sameCall: HeldCall }): (call: JudgedCall) => boolean {
+  if (!("sameCall" in match)) return compileMatch(match);
+  const key = sameCallKey(match.sameCall);
+  return (call) => key !== undefined && sameCallKey(call) === key;
+}
+
+export function createJudge(policy: EnginePolicy, onGrantEnd: (grantId: string) => void): Judge {
+  const rules = policy.rules.map((rule) => ({ rule, matches: compileMatch(rule.match) }));
+  const triggers = policy.triggers.map((trigger) => {
+    const matches = trigger.match === undefined ? () => true : compileMatch(trigger.match);
+    return (call: JudgedCall): boolean =>
+      (trigger.syscalls.includes(call.syscall) || trigger.categories.includes(call.category)) && matches(call);
+  });
+  const grants = new Map<string, LiveGrant>();
+
+  function useGrant(call: JudgedCall, nowMs: number): Judgement | undefined {
+    for (const live of grants.values()) {
+      const { grant } = live;
+      const expired = grant.expireTimeMs !== undefined && grant.expireTimeMs <= nowMs;
+      if (!expired && !live.matches(call)) continue;
+      if (!expired) live.uses++;
+      if (expired || (grant.maxUses > 0 && live.uses >= grant.maxUses)) {
+        grants.delete(grant.grantId);
+        onGrantEnd(grant.grantId);
+      }
+      if (!expired)
+        return { kind: "settled", settlement: grant.settlement, source: "grant", sourceName: grant.grantId };
+    }
+    return undefined;
+  }
+
+  return {
+    judge(call, nowMs) {
+      const first = rules.find(({ matches }) => matches(call))?.rule;
+      if (first?.action.kind === "deny" || first?.action.kind === "kill") {
+        return { kind: "settled", settlement: first.action, source: "rule", sourceName: first.name };
+      }
+      const granted = useGrant(call, nowMs);
+      if (granted !== undefined) return granted;
+      if (first?.action.kind === "allow") {
+        // A rule settles within the static policy: it saves the question, it widens nothing.
+        return { kind: "settled", settlement: { kind: "static" }, source: "rule", sourceName: first.name };
+      }
+      if (first?.action.kind === "ask") return { kind: "ask", rule: first.name };
+      return triggers.some((wants) => wants(call)) ? { kind: "ask", rule: "" } : { kind: "static" };
+    },
+    addGrant(grant) {
+      grants.set(grant.grantId, { grant, matches: matcherOf(grant.match), uses: 0 });
+    },
+    removeGrant(grantId) {
+      grants.delete(grantId);
+    },
+  };
+}
+
+export function createNetworkJudge(
+  allow: readonly NetworkRule[],
+  deny: readonly NetworkRule[],
+  grantable: readonly NetworkRule[],
+): NetworkJudge {
+  const isListed = compileNetworkRules(allow);
+  const isDenied = compileNetworkRules(deny);
+  const isInCeiling = compileNetworkRules(grantable);
+  return {
+    isAllowed: (transport, address) => !isDenied(transport, address) && isListed(transport, address),
+    isGrantable: (transport, address) =>
+      !isDenied(transport, address) && (isListed(transport, address) || isInCeiling(transport, address)),
+  };
+}

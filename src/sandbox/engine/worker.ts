@@ -1,0 +1,233 @@
+/**
+ * The engine thread's entry: builds the loop with the sandbox handlers and runs it until it is told to
+ * stop. Everything here is synchronous; nothing waits but the loop itself.
+ */
+import { closeSync } from "node:fs";
+import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
+import { createEngineLoop } from "../../engine/loop.js";
+import { createChannels } from "../../native/channel.js";
+import { createExchange } from "../../native/exchange.js";
+import { loadLibrary } from "../../native/library.js";
+import { createTasks } from "../../native/task.js";
+import { createHandlers } from "../handlers/table.js";
+import type { HeldCall, Settlement } from "../model.js";
+import { createKeeper } from "../warden/keeper.js";
+import { type LaunchId, parseWardenMessage } from "../warden/messages.js";
+import { createMediator, type Mediator } from "./mediator.js";
+import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
+import { createJudge, createNetworkJudge, type EngineSandbox } from "./sandbox.js";
+
+/** Main-thread messages taken in one turn, so that their answers always fit the exchange. */
+const MESSAGES_PER_TURN = 1024;
+
+interface Held {
+  readonly call: HeldCall;
+  readonly settled: (settlement: Settlement) => void;
+}
+
+interface Expected {
+  readonly processId: string;
+  readonly sandbox: EngineSandbox;
+}
+
+function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): void {
+  const library = loadLibrary();
+  const channels = createChannels(library);
+  const sandboxes = new Map<LaunchId, EngineSandbox>();
+  const expected = new Map<LaunchId, Expected>();
+  const processIds = new Map<LaunchId, { readonly sandbox: EngineSandbox; readonly pid: number }>();
+  const held = new Map<number, Held>();
+  let outbox: FromEngine[] = [];
+
+  const post = (message: FromEngine): void => {
+    outbox.push(message);
+  };
+
+  // The mediator needs the loop, and the loop's table needs the mediator: the table asks for it at the first call.
+  let mediator: Mediator | undefined;
+  const handlers = createHandlers(() => {
+    if (mediator === undefined) throw new Error("a call came before the engine was built");
+    return mediator;
+  });
+  using loop = createEngineLoop<EngineSandbox>({
+    exchange: createExchange(library),
+    wakeFd: start.wakeFd,
+    handlers,
+    spinUs: start.spinUs,
+    events: {
+      onListenerEnd: () => undefined, // the warden tells of exits; the listener only had to be let go
+      onListenerFault: (sandbox, errno) =>
+        post({
+          kind: "lost",
+          sandboxLaunchId: sandbox.launchId,
+          message: `its notification listener failed with errno ${errno}`,
+        }),
+      onError(error, sandbox) {
+        const known = error instanceof Error ? error : new Error(String(error));
+        post({ kind: "error", sandboxId: sandbox?.sandboxId ?? "", message: known.message, stack: known.stack ?? "" });
+      },
+      onWake: takeMessages,
+      onTurnEnd() {
+        if (outbox.length === 0) return;
+        port.postMessage(outbox);
+        outbox = [];
+      },
+    },
+  });
+  mediator = createMediator({
+    loop,
+    tasks: createTasks(library),
+    post,
+    holds: {
+      begin(call, settled) {
+        held.set(call.holdId, { call, settled });
+        post({ kind: "held", call });
+      },
+      withdraw(holdId) {
+        if (held.delete(holdId)) post({ kind: "gone", holdId });
+      },
+    },
+  });
+
+  const warden = loop.attachChannel(start.wardenFd, {
+    onPacket: takeWardenPacket,
+    onEnd() {
+      post({ kind: "warden_ended" });
+      for (const sandbox of sandboxes.values()) forget(sandbox);
+    },
+  });
+
+  function takeWardenPacket(packet: Buffer, fds: readonly number[]): void {
+    const message = parseWardenMessage(packet);
+    switch (message.kind) {
+      case "ready":
+        takeReady(message.launchId, message.pid, fds);
+        break;
+      case "exited":
+      case "failed": {
+        const process = processIds.get(message.launchId);
+        process?.sandbox.processes.delete(process.pid);
+        process?.sandbox.launching.delete(process.pid);
+        processIds.delete(message.launchId);
+        expected.delete(message.launchId);
+        const sandbox = sandboxes.get(message.launchId);
+        if (message.kind === "failed" && sandbox !== undefined) forget(sandbox);
+        break;
+      }
+      case "gone": {
+        const sandbox = sandboxes.get(message.launchId);
+        if (sandbox !== undefined) forget(sandbox);
+        break;
+      }
+      case "hello":
+      case "started":
+        break;
+      default:
+        message satisfies never;
+    }
+    post({ kind: "warden", message });
+  }
+
+  /** Attaches what a launch made, and only then lets it go on. */
+  function takeReady(launchId: LaunchId, pid: number, fds: readonly number[]): void {
+    // The main thread posted before it asked the warden, but its wake may still be on the way.
+    if (!expected.has(launchId)) takeMessages();
+    const expectation = expected.get(launchId);
+    const [go, listener, keeper] = fds;
+    if (expectation === undefined || go === undefined) {
+      for (const fd of fds) closeSync(fd);
+      return;
+    }
+    expected.delete(launchId);
+    const { sandbox } = expectation;
+    try {
+      if (listener !== undefined) sandbox.listener = loop.attachListener(listener, sandbox);
+      if (keeper !== undefined)
+        sandbox.keeper = createKeeper(loop, keeper, () => {
+          sandbox.keeper = undefined;
+        });
+      sandbox.processes.set(pid, expectation.processId);
+      if (sandbox.policy.holdExec) sandbox.launching.add(pid);
+      processIds.set(launchId, { sandbox, pid });
+      channels.signal(go);
+    } finally {
+      closeSync(go);
+    }
+  }
+
+  function forget(sandbox: EngineSandbox): void {
+    sandboxes.delete(sandbox.launchId);
+    sandbox.keeper?.close();
+    sandbox.keeper = undefined;
+  }
+
+  function takeMessages(): void {
+    for (let left = MESSAGES_PER_TURN; left > 0; left--) {
+      const received = receiveMessageOnPort(port);
+      if (received === undefined) return;
+      take(received.message as ToEngine);
+    }
+    // More may wait: wake ourselves instead of sleeping on them.
+    channels.signal(start.wakeFd);
+  }
+
+  function take(message: ToEngine): void {
+    switch (message.kind) {
+      case "expect": {
+        const { launchId, sandboxId, policy } = message;
+        const sandbox: EngineSandbox = {
+          launchId,
+          sandboxId,
+          policy,
+          judge: createJudge(policy, (grantId) => post({ kind: "grant_ended", sandboxId, grantId })),
+          network: createNetworkJudge(policy.network.allow, policy.network.deny, policy.network.grantable),
+          processes: new Map(),
+          launching: new Set(),
+          listener: undefined,
+          keeper: undefined,
+        };
+        sandboxes.set(launchId, sandbox);
+        expected.set(launchId, { processId: message.processId, sandbox });
+        return;
+      }
+      case "expect_exec": {
+        const sandbox = sandboxes.get(message.sandboxLaunchId);
+        if (sandbox !== undefined) expected.set(message.launchId, { processId: message.processId, sandbox });
+        return;
+      }
+      case "settle": {
+        const hold = held.get(message.holdId);
+        held.delete(message.holdId);
+        hold?.settled(message.settlement);
+        return;
+      }
+      case "add_grant":
+        sandboxes.get(message.sandboxLaunchId)?.judge.addGrant(message.grant);
+        return;
+      case "remove_grant":
+        sandboxes.get(message.sandboxLaunchId)?.judge.removeGrant(message.grantId);
+        return;
+      case "signal_all": {
+        const { requestId, signal } = message;
+        const keeper = sandboxes.get(message.sandboxLaunchId)?.keeper;
+        if (keeper === undefined) post({ kind: "signalled", requestId, errno: 3 /* ESRCH */ });
+        else
+          keeper.signalAll(signal, (result) =>
+            post({ kind: "signalled", requestId, errno: result.ok ? 0 : result.errno }),
+          );
+        return;
+      }
+      case "stop":
+        warden.close();
+        loop.stop();
+        return;
+      default:
+        message satisfies never;
+    }
+  }
+
+  loop.run();
+}
+
+if (parentPort === null) throw new Error("this module is the entry of a worker thread");
+runEngine(workerData as EngineStart, parentPort);

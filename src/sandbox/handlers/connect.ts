@@ -1,0 +1,139 @@
+import { closeSync } from "node:fs";
+import type { Handler } from "../../engine/loop.js";
+import { deferred, type Verdict } from "../../engine/verdict.js";
+import type { Mediator } from "../engine/mediator.js";
+import type { EngineSandbox } from "../engine/sandbox.js";
+import type { SocketAddress, Transport } from "../model.js";
+
+const AF_UNSPEC = 0;
+const AF_UNIX = 1;
+const AF_INET = 2;
+const AF_INET6 = 10;
+const SOCK_STREAM = 1;
+
+const EBADF = 9;
+const EINVAL = 22;
+const EACCES = 13;
+const EAFNOSUPPORT = 97;
+const ECONNREFUSED = 111;
+
+/** sizeof(struct sockaddr_storage) */
+const ADDRESS_LIMIT = 128;
+/** Longer than the kernel's own SYN retries. */
+const CONNECT_TIMEOUT_MS = 10 * 60_000;
+
+/** Reads a socket address of an IP socket; a positive errno when it is none. ip(7), ipv6(7). */
+export function parseAddress(bytes: Buffer): SocketAddress | number {
+  if (bytes.length < 2) return EINVAL;
+  switch (bytes.readUInt16LE(0)) {
+    case AF_UNSPEC:
+      return { kind: "unspecified" };
+    case AF_INET:
+      if (bytes.length < 16) return EINVAL;
+      return { kind: "ip", ip: Uint8Array.prototype.slice.call(bytes, 4, 8), port: bytes.readUInt16BE(2) };
+    case AF_INET6:
+      // 24 bytes: RFC 2133's address without a scope, which the kernel still takes.
+      if (bytes.length < 24) return EINVAL;
+      return { kind: "ip", ip: Uint8Array.prototype.slice.call(bytes, 8, 24), port: bytes.readUInt16BE(2) };
+    default:
+      return EAFNOSUPPORT;
+  }
+}
+
+/**
+ * `connect` on an IP socket: decided on a copy of the address and a duplicate of the socket, then carried
+ * out on both by the keeper, so that neither a racing thread nor a swapped descriptor changes anything.
+ */
+export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
+  const { tasks } = mediator;
+
+  function takeSocket(tid: number, fd: number): number {
+    const pidfd = tasks.open(tid, tid);
+    if (pidfd < 0) return pidfd;
+    const socket = tasks.takeFd(pidfd, fd);
+    tasks.close(pidfd);
+    return socket;
+  }
+
+  return {
+    shapes: [{ kind: "bytes", arg: 1, lengthArg: 2, limit: ADDRESS_LIMIT }],
+    handle(call, sandbox): Verdict {
+      const copied = call.memory(1);
+      if (typeof copied === "number") return { kind: "errno", errno: copied };
+      if (copied.cut) return { kind: "errno", errno: EINVAL };
+      const { keeper } = sandbox;
+      if (keeper === undefined) return { kind: "errno", errno: EACCES };
+      const socket = takeSocket(call.tid, call.int(0));
+      if (socket < 0) return { kind: "errno", errno: socket === -EBADF ? EBADF : EACCES };
+      const kind = tasks.socketKind(socket);
+      if (kind?.domain === AF_UNIX) {
+        // Only a policy that allows every Unix socket lets one be made; the kernel's scopes say the rest.
+        closeSync(socket);
+        return sandbox.policy.allowUnix
+          ? { kind: "continue", because: "kernel_decides" }
+          : { kind: "errno", errno: EACCES };
+      }
+      if (kind?.domain !== AF_INET && kind?.domain !== AF_INET6) {
+        closeSync(socket);
+        return { kind: "errno", errno: kind === undefined ? 88 /* ENOTSOCK */ : EAFNOSUPPORT };
+      }
+      const address = parseAddress(copied.bytes);
+      if (typeof address === "number") {
+        closeSync(socket);
+        return { kind: "errno", errno: address };
+      }
+      const transport: Transport = kind.type === SOCK_STREAM ? "tcp" : "udp";
+      const origin = mediator.originOf(call, sandbox);
+      // Who owns the duplicate: this handler until it is handed to the keeper.
+      let owned: number | undefined = socket;
+      let cancel: (() => void) | undefined;
+      const dispose = (): void => {
+        if (owned !== undefined) closeSync(owned);
+        owned = undefined;
+        cancel?.();
+      };
+      const waiting = mediator.defer(call, origin, dispose);
+
+      const refuse = (errno: number): void => {
+        dispose();
+        waiting.answer({ kind: "errno", errno });
+      };
+      const connect = (): void => {
+        if (owned === undefined) return;
+        const taken = owned;
+        owned = undefined;
+        waiting.extend(CONNECT_TIMEOUT_MS);
+        cancel = keeper.connect(taken, copied.bytes, (result) => {
+          cancel = undefined;
+          waiting.answer(result.ok ? { kind: "value", value: 0 } : { kind: "errno", errno: result.errno });
+        });
+      };
+
+      if (address.kind === "unspecified") {
+        // Dissolving an association reaches nobody.
+        connect();
+        return deferred;
+      }
+      mediator.settle(
+        origin,
+        {
+          category: "network",
+          integrity: "copied",
+          detail: { kind: "network", operation: "connect", transport, address, size: 0 },
+        },
+        waiting,
+        {
+          allow(allowance) {
+            const { network } = sandbox;
+            const permitted =
+              allowance === "ceiling" ? network.isGrantable(transport, address) : network.isAllowed(transport, address);
+            if (permitted) connect();
+            else refuse(ECONNREFUSED);
+          },
+          refuse,
+        },
+      );
+      return deferred;
+    },
+  };
+}

@@ -1,0 +1,67 @@
+import { SandboxError } from "../../base/errors.js";
+import type { Stage } from "../../native/abi.js";
+import { errnoName } from "../../native/library.js";
+
+/** What each stage calls, what it is about, and what usually helps. */
+const STAGE_HELP: Readonly<
+  Partial<Record<Stage, { readonly syscall: string; readonly field: string; readonly remedy: string }>>
+> = {
+  clone: { syscall: "clone", field: "", remedy: "the host's process limit may be reached" },
+  session: { syscall: "setsid", field: "", remedy: "" },
+  terminal: { syscall: "ioctl TIOCSCTTY", field: "process.terminal", remedy: "" },
+  namespaces: {
+    syscall: "unshare",
+    field: "spec.checkpointable",
+    remedy: "this host forbids the namespaces that `checkpointable` needs; allow `pid_namespace` to degrade",
+  },
+  ids: { syscall: "setresuid", field: "", remedy: "" },
+  cwd: {
+    syscall: "chdir",
+    field: "process.cwd",
+    remedy: "name a directory that exists and that the service's user may enter",
+  },
+  program: {
+    syscall: "faccessat",
+    field: "process.argv[0]",
+    remedy: "give the program's path, or set PATH in process.env",
+  },
+  rlimits: {
+    syscall: "setrlimit",
+    field: "spec.limits",
+    remedy: "the host's hard limit is lower than the one asked for",
+  },
+  capabilities: { syscall: "capset", field: "", remedy: "" },
+  no_new_privs: { syscall: "prctl PR_SET_NO_NEW_PRIVS", field: "", remedy: "" },
+  landlock_outer: { syscall: "landlock_add_rule", field: "spec.filesystem", remedy: "name paths that exist" },
+  keeper: { syscall: "clone", field: "", remedy: "" },
+  landlock_inner: { syscall: "landlock_restrict_self", field: "spec.filesystem", remedy: "name paths that exist" },
+  filter: {
+    syscall: "seccomp",
+    field: "",
+    remedy: "the service itself may run under a filter that forbids another one",
+  },
+  exec: {
+    syscall: "execve",
+    field: "process.argv[0]",
+    remedy: "grant the program's tree in spec.filesystem.readable, and check its mode and its interpreter",
+  },
+};
+
+/** The refusal for a launch that failed at a stage; names stage, system call, errno and argument. */
+export function launchFailure(stage: Stage, errno: number, argument: string): SandboxError {
+  const help = STAGE_HELP[stage];
+  const code = errnoName(errno);
+  const syscall = help?.syscall ?? "";
+  const isProgram = stage === "program" || stage === "exec";
+  const about = argument === "" ? "" : ` ${argument}`;
+  const remedy = help?.remedy ?? "";
+  return new SandboxError(
+    "failed_precondition",
+    `the program was not started: ${syscall === "" ? stage : syscall}${about} failed with ${code} at stage ${stage}${remedy === "" ? "" : ` (${remedy})`}`,
+    {
+      reason: isProgram ? "EXEC_FAILED" : "LAUNCH_FAILED",
+      ...(help !== undefined && help.field !== "" ? { field: help.field } : {}),
+      metadata: { stage, syscall, errno: code, argument, remedy },
+    },
+  );
+}

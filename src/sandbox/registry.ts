@@ -1,0 +1,686 @@
+import { randomUUID } from "node:crypto";
+import { SandboxError } from "../base/errors.js";
+import type { EngineClient } from "./engine/client.js";
+import type { CompiledLaunch, PlanCompiler } from "./launch/plan.js";
+import type {
+  DomainEvent,
+  EndCause,
+  EventBody,
+  EventSink,
+  ExitStatus,
+  PlanSummary,
+  ProcessInfo,
+  ProcessSpec,
+  SandboxInfo,
+  SandboxSpec,
+  SandboxState,
+  SignalScope,
+} from "./model.js";
+import type { HoldIntake, ProcessStreams } from "./ports.js";
+import type { LaunchId, WaitStatus } from "./warden/messages.js";
+
+/** Whose sandboxes, and who asks. */
+export interface Principal {
+  readonly tenant: string;
+  readonly identity: string;
+}
+
+export interface SpawnInput {
+  /** Empty: the registry chooses. */
+  readonly sandboxId: string;
+  readonly spec: SandboxSpec;
+  readonly process: ProcessSpec;
+  readonly awaitDecider: boolean;
+  /** Whether more processes can be started in it later. */
+  readonly execs: boolean;
+}
+
+export interface Spawned {
+  readonly sandbox: SandboxInfo;
+  readonly warnings: readonly SandboxError[];
+}
+
+/** Every sandbox of the service, by tenant. Foreign and missing ids are the same refusal. */
+export interface Registry<Streams extends ProcessStreams> {
+  /** Checks everything that can be checked without starting anything. */
+  validate(input: SpawnInput): readonly SandboxError[];
+  spawn(principal: Principal, input: SpawnInput): Promise<Spawned>;
+  exec(principal: Principal, sandboxId: string, processId: string, process: ProcessSpec): Promise<ProcessInfo>;
+  get(principal: Principal, sandboxId: string): SandboxInfo;
+  /** Oldest first. */
+  list(principal: Principal): SandboxInfo[];
+  /** Resolves when the process has ended, at once if it has. */
+  wait(principal: Principal, sandboxId: string, processId: string, signal: AbortSignal): Promise<ExitStatus>;
+  /** Returns how many processes were signalled, as far as that is known. */
+  signal(
+    principal: Principal,
+    sandboxId: string,
+    processId: string,
+    signal: number,
+    scope: SignalScope,
+  ): Promise<number>;
+  /** SIGTERM to every member, SIGKILL after the grace. Resolves when nothing is left. */
+  stop(principal: Principal, sandboxId: string, graceMs: number, cause?: EndCause): Promise<SandboxInfo>;
+  pause(principal: Principal, sandboxId: string): Promise<SandboxInfo>;
+  resume(principal: Principal, sandboxId: string): Promise<SandboxInfo>;
+  /** Kills what runs and forgets the sandbox. False when there was nothing. */
+  delete(principal: Principal, sandboxId: string): Promise<boolean>;
+  streams(principal: Principal, sandboxId: string, processId: string): ProcessRecord<Streams>;
+  /** Kills everything and refuses new sandboxes. */
+  shutdown(graceMs: number): Promise<void>;
+  /** From the engine. */
+  exited(launchId: LaunchId, exit: WaitStatus): void;
+  gone(launchId: LaunchId): void;
+  lost(launchId: LaunchId, message: string): void;
+  /** The engine is gone: everything is. */
+  failed(error: Error): void;
+  /** A verdict or rule killed members of the sandbox. */
+  killedByVerdict(sandboxId: string): void;
+  launchIdOf(sandboxId: string): LaunchId | undefined;
+  /** Labels and tenant for events about a sandbox. */
+  context(sandboxId: string): { readonly tenant: string; readonly labels: ReadonlyMap<string, string> };
+}
+
+/** One started process: its streams and how it ended. */
+export interface ProcessRecord<Streams extends ProcessStreams> {
+  readonly processId: string;
+  readonly streams: Streams;
+  /** Resolves with its end. Never rejects. */
+  readonly ended: Promise<ExitStatus>;
+  info(): ProcessInfo;
+}
+
+interface MutableProcess<Streams extends ProcessStreams> extends ProcessRecord<Streams> {
+  readonly launchId: LaunchId;
+  readonly spec: ProcessSpec;
+  readonly startTimeMs: number;
+  pid: number;
+  exit: ExitStatus | undefined;
+  settle(exit: ExitStatus): void;
+}
+
+interface SandboxRecord<Streams extends ProcessStreams> {
+  readonly sandboxId: string;
+  readonly launchId: LaunchId;
+  readonly principal: Principal;
+  readonly spec: SandboxSpec;
+  readonly compiled: CompiledLaunch;
+  readonly createTimeMs: number;
+  readonly execs: boolean;
+  readonly processes: Map<string, MutableProcess<Streams>>;
+  readonly timers: Set<NodeJS.Timeout>;
+  readonly goneAbort: AbortController;
+  plan: PlanSummary;
+  state: SandboxState;
+  endTimeMs: number | undefined;
+  revision: number;
+  endCause: EndCause | undefined;
+  /** Resolves when nothing is left. */
+  readonly gone: Promise<void>;
+  settleGone(): void;
+}
+
+export interface RegistryOptions<Streams extends ProcessStreams> {
+  readonly engine: EngineClient;
+  readonly compiler: PlanCompiler;
+  readonly holds: HoldIntake;
+  readonly events: EventSink;
+  readonly createStreams: (process: ProcessSpec, spec: SandboxSpec) => Streams;
+  readonly maxSandboxesPerTenant: number;
+}
+
+const MAIN = "main";
+const SIGTERM = 15;
+const SIGKILL = 9;
+const SIGSTOP = 19;
+const SIGCONT = 18;
+
+export function createRegistry<Streams extends ProcessStreams>(options: RegistryOptions<Streams>): Registry<Streams> {
+  const { engine, compiler, holds, events, createStreams, maxSandboxesPerTenant } = options;
+  const byKey = new Map<string, SandboxRecord<Streams>>();
+  const bySandboxLaunch = new Map<LaunchId, SandboxRecord<Streams>>();
+  const byProcessLaunch = new Map<
+    LaunchId,
+    { readonly sandbox: SandboxRecord<Streams>; readonly process: MutableProcess<Streams> }
+  >();
+  const bySandboxId = new Map<string, SandboxRecord<Streams>>();
+  const perTenant = new Map<string, number>();
+  let draining = false;
+
+  const keyOf = (tenant: string, sandboxId: string): string => `${tenant}\0${sandboxId}`;
+
+  function emit(record: SandboxRecord<Streams>, body: EventBody): void {
+    const event: DomainEvent = {
+      timeMs: Date.now(),
+      sandboxId: record.sandboxId,
+      tenant: record.principal.tenant,
+      labels: record.spec.labels,
+      task: undefined,
+      body,
+    };
+    events.append(event);
+  }
+
+  function setState(record: SandboxRecord<Streams>, state: SandboxState): void {
+    if (record.state === state) return;
+    const previous = record.state;
+    record.state = state;
+    record.revision++;
+    if (state === "ended" || state === "lost") record.endTimeMs = Date.now();
+    emit(record, { kind: "sandbox_changed", sandbox: snapshot(record), previous });
+  }
+
+  function snapshot(record: SandboxRecord<Streams>): SandboxInfo {
+    const counts = holds.counts(record.sandboxId);
+    const processes = [...record.processes.values()].map((process) => process.info());
+    return {
+      sandboxId: record.sandboxId,
+      state: record.state,
+      spec: record.spec,
+      etag: `${record.revision}`,
+      createTimeMs: record.createTimeMs,
+      endTimeMs: record.endTimeMs,
+      processes,
+      protections: record.compiled.protections,
+      heldCalls: counts.held,
+      deciders: counts.deciders,
+      usage: {
+        cpuTimeMs: processes.reduce((sum, { exit }) => sum + (exit?.cpuTimeMs ?? 0), 0),
+        peakMemoryBytes: Math.max(0, ...processes.map(({ exit }) => exit?.peakMemoryBytes ?? 0)),
+        processes: processes.filter(({ exit }) => exit === undefined).length,
+        heldCalls: counts.heldTotal,
+        heldTimeMs: counts.heldTimeMs,
+      },
+      owner: record.principal.identity,
+      tenant: record.principal.tenant,
+      plan: record.plan,
+    };
+  }
+
+  function find(principal: Principal, sandboxId: string): SandboxRecord<Streams> {
+    const record = byKey.get(keyOf(principal.tenant, sandboxId));
+    if (record === undefined) {
+      throw new SandboxError("not_found", `there is no sandbox ${JSON.stringify(sandboxId)}`, {
+        reason: "SANDBOX_NOT_FOUND",
+        field: "sandbox_id",
+        metadata: { sandbox_id: sandboxId },
+      });
+    }
+    return record;
+  }
+
+  function findProcess(record: SandboxRecord<Streams>, processId: string): MutableProcess<Streams> {
+    const process = record.processes.get(processId === "" ? MAIN : processId);
+    if (process === undefined) {
+      throw new SandboxError("not_found", `sandbox ${record.sandboxId} has no process ${JSON.stringify(processId)}`, {
+        reason: "PROCESS_NOT_FOUND",
+        field: "process_id",
+        metadata: { sandbox_id: record.sandboxId, process_id: processId },
+      });
+    }
+    return process;
+  }
+
+  function requireLive(record: SandboxRecord<Streams>, states: readonly SandboxState[]): void {
+    if (states.includes(record.state)) return;
+    throw new SandboxError(
+      "failed_precondition",
+      `sandbox ${record.sandboxId} is ${record.state}; this needs ${states.join(" or ")}`,
+      {
+        reason: "WRONG_STATE",
+        metadata: { sandbox_id: record.sandboxId, state: record.state },
+      },
+    );
+  }
+
+  function newProcess(
+    processId: string,
+    launchId: LaunchId,
+    spec: ProcessSpec,
+    streams: Streams,
+  ): MutableProcess<Streams> {
+    let settle: (exit: ExitStatus) => void = () => undefined;
+    const ended = new Promise<ExitStatus>((resolve) => {
+      settle = resolve;
+    });
+    const process: MutableProcess<Streams> = {
+      processId,
+      launchId,
+      spec,
+      streams,
+      startTimeMs: Date.now(),
+      pid: 0,
+      exit: undefined,
+      ended,
+      settle(exit) {
+        if (process.exit !== undefined) return;
+        process.exit = exit;
+        settle(exit);
+      },
+      info: () => ({ processId, pid: process.pid, spec, startTimeMs: process.startTimeMs, exit: process.exit }),
+    };
+    return process;
+  }
+
+  function notStarted(error: SandboxError, cause: EndCause): ExitStatus {
+    return { result: { kind: "not_started", error }, cause, endTimeMs: Date.now(), cpuTimeMs: 0, peakMemoryBytes: 0 };
+  }
+
+  function after(record: SandboxRecord<Streams>, ms: number, act: () => void): void {
+    if (ms <= 0) return;
+    const timer = setTimeout(() => {
+      record.timers.delete(timer);
+      act();
+    }, ms);
+    timer.unref();
+    record.timers.add(timer);
+  }
+
+  function clearTimers(record: SandboxRecord<Streams>): void {
+    for (const timer of record.timers) clearTimeout(timer);
+    record.timers.clear();
+  }
+
+  /** Forgets a sandbox: its id is free again. */
+  function forget(record: SandboxRecord<Streams>): void {
+    if (byKey.get(keyOf(record.principal.tenant, record.sandboxId)) !== record) return;
+    byKey.delete(keyOf(record.principal.tenant, record.sandboxId));
+    bySandboxId.delete(record.sandboxId);
+    clearTimers(record);
+    for (const process of record.processes.values()) process.streams.dispose();
+    const left = (perTenant.get(record.principal.tenant) ?? 1) - 1;
+    if (left === 0) perTenant.delete(record.principal.tenant);
+    else perTenant.set(record.principal.tenant, left);
+  }
+
+  /** Nothing of the sandbox is left. */
+  function conclude(record: SandboxRecord<Streams>, state: "ended" | "lost"): void {
+    bySandboxLaunch.delete(record.launchId);
+    clearTimers(record);
+    for (const process of record.processes.values()) {
+      byProcessLaunch.delete(process.launchId);
+      process.settle({
+        result: { kind: "signal", signal: SIGKILL },
+        cause: record.endCause ?? "service",
+        endTimeMs: Date.now(),
+        cpuTimeMs: 0,
+        peakMemoryBytes: 0,
+      });
+      process.streams.exited();
+    }
+    record.goneAbort.abort();
+    holds.sandboxEnded(record.sandboxId);
+    setState(record, state);
+    record.settleGone();
+    after(record, record.spec.lifetime.retainAfterExitMs, () => forget(record));
+  }
+
+  function causeOf(record: SandboxRecord<Streams>): EndCause {
+    return record.endCause ?? "self";
+  }
+
+  async function start(record: SandboxRecord<Streams>, process: MutableProcess<Streams>): Promise<void> {
+    const { launchId, compiled, sandboxId } = record;
+    bySandboxLaunch.set(launchId, record);
+    byProcessLaunch.set(launchId, { sandbox: record, process });
+    try {
+      const plan = compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId));
+      const launched = engine.launch({
+        launchId,
+        sandboxId,
+        processId: MAIN,
+        policy: compiled.engine,
+        plan,
+        fds: process.streams.childFds,
+      });
+      const { pid, stages } = await launched;
+      process.streams.launched();
+      process.pid = pid;
+      record.plan = { ...compiled.summary, stages };
+    } catch (error) {
+      bySandboxLaunch.delete(launchId);
+      byProcessLaunch.delete(launchId);
+      throw error;
+    }
+    const encoder = new TextEncoder();
+    emit(record, {
+      kind: "process_started",
+      processId: MAIN,
+      program: encoder.encode(process.spec.argv[0] ?? ""),
+      argv: process.spec.argv.map((argument) => encoder.encode(argument)),
+    });
+    // It may have ended already: then `exited` came first and the state is past running.
+    if (record.state === "created") setState(record, "running");
+    after(record, record.spec.lifetime.maxDurationMs, () => {
+      emit(record, { kind: "limit_reached", limit: "lifetime.max_duration", action: "the sandbox was killed" });
+      record.endCause ??= "limit";
+      engine.kill(launchId);
+    });
+  }
+
+  /** Starts a sandbox once a decider is connected, or as the no-decider policy says. */
+  async function startWithDecider(record: SandboxRecord<Streams>, process: MutableProcess<Streams>): Promise<void> {
+    const { graceMs, fallback } = record.spec.holds.onNoDecider;
+    const grace = new AbortController();
+    const timer = setTimeout(() => grace.abort(), graceMs);
+    const onGone = (): void => grace.abort();
+    record.goneAbort.signal.addEventListener("abort", onGone, { once: true });
+    const decided = await holds.whenDecider(record.sandboxId, grace.signal).then(
+      () => true,
+      () => false,
+    );
+    clearTimeout(timer);
+    record.goneAbort.signal.removeEventListener("abort", onGone);
+    if (record.state !== "created") return;
+    if (!decided && fallback.kind !== "static_policy") {
+      const error = new SandboxError(
+        "failed_precondition",
+        "no decider was connected in time, so the program was not started",
+        {
+          reason: "WRONG_STATE",
+        },
+      );
+      process.settle(notStarted(error, "service"));
+      conclude(record, "ended");
+      return;
+    }
+    try {
+      await start(record, process);
+    } catch (error) {
+      const known =
+        error instanceof SandboxError
+          ? error
+          : new SandboxError("internal", "the program could not be started", { cause: error });
+      process.settle(notStarted(known, "service"));
+      conclude(record, "ended");
+    }
+  }
+
+  async function killAndWait(record: SandboxRecord<Streams>, cause: EndCause): Promise<void> {
+    if (record.state === "ended" || record.state === "lost") return;
+    record.endCause ??= cause;
+    if (record.state === "created" && !bySandboxLaunch.has(record.launchId)) {
+      const error = new SandboxError("cancelled", "the sandbox was stopped before its program started", {
+        reason: "WRONG_STATE",
+      });
+      record.processes.get(MAIN)?.settle(notStarted(error, cause));
+      conclude(record, "ended");
+      return;
+    }
+    engine.kill(record.launchId);
+    await record.gone;
+  }
+
+  return {
+    validate(input) {
+      return compiler.compileLaunch(input.spec, input.process, { nursery: input.execs }).warnings;
+    },
+
+    async spawn(principal, input) {
+      if (draining) throw new SandboxError("unavailable", "the service is shutting down", { reason: "DRAINING" });
+      const sandboxId = input.sandboxId === "" ? randomUUID() : input.sandboxId;
+      if (byKey.has(keyOf(principal.tenant, sandboxId)) || bySandboxId.has(sandboxId)) {
+        throw new SandboxError("already_exists", `there is a sandbox ${sandboxId} already`, {
+          reason: "SANDBOX_EXISTS",
+          field: "sandbox_id",
+          metadata: { sandbox_id: sandboxId },
+        });
+      }
+      const count = perTenant.get(principal.tenant) ?? 0;
+      if (count >= maxSandboxesPerTenant) {
+        throw new SandboxError("resource_exhausted", `the tenant has ${count} sandboxes, which is its limit`, {
+          reason: "QUOTA_EXHAUSTED",
+          metadata: { limit: `${maxSandboxesPerTenant}` },
+        });
+      }
+      const compiled = compiler.compileLaunch(input.spec, input.process, { nursery: input.execs });
+      const launchId = engine.newLaunchId();
+      let settleGone: () => void = () => undefined;
+      const gone = new Promise<void>((resolve) => {
+        settleGone = resolve;
+      });
+      const record: SandboxRecord<Streams> = {
+        sandboxId,
+        launchId,
+        principal,
+        spec: input.spec,
+        compiled,
+        createTimeMs: Date.now(),
+        execs: input.execs,
+        processes: new Map(),
+        timers: new Set(),
+        goneAbort: new AbortController(),
+        plan: compiled.summary,
+        state: "created",
+        endTimeMs: undefined,
+        revision: 1,
+        endCause: undefined,
+        gone,
+        settleGone,
+      };
+      const process = newProcess(MAIN, launchId, input.process, createStreams(input.process, input.spec));
+      record.processes.set(MAIN, process);
+      byKey.set(keyOf(principal.tenant, sandboxId), record);
+      bySandboxId.set(sandboxId, record);
+      perTenant.set(principal.tenant, count + 1);
+      holds.sandboxCreated({
+        sandboxId,
+        tenant: principal.tenant,
+        labels: input.spec.labels,
+        policy: input.spec.holds,
+      });
+      emit(record, { kind: "sandbox_changed", sandbox: snapshot(record), previous: undefined });
+      if (input.awaitDecider) {
+        void startWithDecider(record, process);
+        return { sandbox: snapshot(record), warnings: compiled.warnings };
+      }
+      try {
+        await start(record, process);
+      } catch (error) {
+        holds.sandboxEnded(sandboxId);
+        setState(record, "ended");
+        record.settleGone();
+        forget(record);
+        throw error;
+      }
+      return { sandbox: snapshot(record), warnings: compiled.warnings };
+    },
+
+    async exec(principal, sandboxId, processId, spec) {
+      const record = find(principal, sandboxId);
+      requireLive(record, ["running"]);
+      if (!record.execs) {
+        throw new SandboxError(
+          "failed_precondition",
+          `sandbox ${sandboxId} was made by Run, which starts one process only`,
+          {
+            reason: "WRONG_STATE",
+          },
+        );
+      }
+      const id = processId === "" ? randomUUID() : processId;
+      if (record.processes.has(id)) {
+        throw new SandboxError("already_exists", `sandbox ${sandboxId} has a process ${id} already`, {
+          reason: "SANDBOX_EXISTS",
+          field: "process_id",
+          metadata: { process_id: id },
+        });
+      }
+      const launchId = engine.newLaunchId();
+      const plan = compiler.encodeExec(spec, BigInt(launchId), BigInt(record.launchId));
+      const process = newProcess(id, launchId, spec, createStreams(spec, record.spec));
+      record.processes.set(id, process);
+      byProcessLaunch.set(launchId, { sandbox: record, process });
+      try {
+        const fds = process.streams.childFds;
+        const { pid } = await engine.exec({ launchId, sandboxLaunchId: record.launchId, processId: id, plan, fds });
+        process.streams.launched();
+        process.pid = pid;
+      } catch (error) {
+        record.processes.delete(id);
+        byProcessLaunch.delete(launchId);
+        process.streams.dispose();
+        throw error;
+      }
+      const encoder = new TextEncoder();
+      emit(record, {
+        kind: "process_started",
+        processId: id,
+        program: encoder.encode(spec.argv[0] ?? ""),
+        argv: spec.argv.map((argument) => encoder.encode(argument)),
+      });
+      return process.info();
+    },
+
+    get: (principal, sandboxId) => snapshot(find(principal, sandboxId)),
+
+    list: (principal) =>
+      [...byKey.values()].filter((record) => record.principal.tenant === principal.tenant).map(snapshot),
+
+    wait(principal, sandboxId, processId, signal) {
+      const { ended } = findProcess(find(principal, sandboxId), processId);
+      return new Promise((resolve, reject) => {
+        const onAbort = (): void => reject(signal.reason);
+        if (signal.aborted) {
+          onAbort();
+          return;
+        }
+        signal.addEventListener("abort", onAbort, { once: true });
+        void ended.then((exit) => {
+          signal.removeEventListener("abort", onAbort);
+          resolve(exit);
+        });
+      });
+    },
+
+    async signal(principal, sandboxId, processId, signal, scope) {
+      const record = find(principal, sandboxId);
+      requireLive(record, ["running", "paused", "stopping"]);
+      if (scope === "sandbox") {
+        if (signal === SIGKILL) record.endCause ??= "client";
+        await engine.signalAll(record.launchId, signal);
+        return [...record.processes.values()].filter((process) => process.exit === undefined).length;
+      }
+      const process = findProcess(record, processId);
+      if (process.exit !== undefined) return 0;
+      if (process.processId === MAIN) record.endCause ??= "client";
+      engine.signal(process.launchId, signal, scope);
+      return 1;
+    },
+
+    async stop(principal, sandboxId, graceMs, cause = "client") {
+      const record = find(principal, sandboxId);
+      if (record.state === "ended" || record.state === "lost") return snapshot(record);
+      record.endCause ??= cause;
+      if (graceMs > 0 && (record.state === "running" || record.state === "paused")) {
+        const wasPaused = record.state === "paused";
+        setState(record, "stopping");
+        holds.paused(sandboxId, false);
+        await engine.signalAll(record.launchId, SIGTERM).catch(() => undefined);
+        if (wasPaused) await engine.signalAll(record.launchId, SIGCONT).catch(() => undefined);
+        let timer: NodeJS.Timeout | undefined;
+        await Promise.race([
+          record.gone,
+          new Promise<void>((resolve) => {
+            timer = setTimeout(resolve, graceMs);
+          }),
+        ]);
+        clearTimeout(timer);
+      }
+      await killAndWait(record, cause);
+      return snapshot(record);
+    },
+
+    async pause(principal, sandboxId) {
+      const record = find(principal, sandboxId);
+      requireLive(record, ["running", "paused"]);
+      if (record.state === "running") {
+        await engine.signalAll(record.launchId, SIGSTOP);
+        // It may have ended while the signal was under way.
+        if (record.state === "running") {
+          holds.paused(sandboxId, true);
+          setState(record, "paused");
+        }
+      }
+      return snapshot(record);
+    },
+
+    async resume(principal, sandboxId) {
+      const record = find(principal, sandboxId);
+      requireLive(record, ["running", "paused"]);
+      if (record.state === "paused") {
+        await engine.signalAll(record.launchId, SIGCONT);
+        if (record.state === "paused") {
+          holds.paused(sandboxId, false);
+          setState(record, "running");
+        }
+      }
+      return snapshot(record);
+    },
+
+    async delete(principal, sandboxId) {
+      const record = byKey.get(keyOf(principal.tenant, sandboxId));
+      if (record === undefined) return false;
+      await killAndWait(record, "client");
+      forget(record);
+      return true;
+    },
+
+    streams: (principal, sandboxId, processId) => findProcess(find(principal, sandboxId), processId),
+
+    async shutdown(graceMs) {
+      draining = true;
+      const live = [...byKey.values()].filter((record) => record.state !== "ended" && record.state !== "lost");
+      await Promise.all(live.map((record) => this.stop(record.principal, record.sandboxId, graceMs, "service")));
+    },
+
+    exited(launchId, exit) {
+      const found = byProcessLaunch.get(launchId);
+      if (found === undefined) return;
+      const { sandbox: record, process } = found;
+      byProcessLaunch.delete(launchId);
+      const status: ExitStatus = {
+        result: exit.result,
+        cause: process.processId === MAIN || exit.result.kind === "signal" ? causeOf(record) : "self",
+        endTimeMs: exit.timeMs,
+        cpuTimeMs: exit.cpuTimeMs,
+        peakMemoryBytes: exit.peakMemoryBytes,
+      };
+      process.settle(status);
+      process.streams.exited();
+      emit(record, { kind: "process_ended", processId: process.processId, exit: status, managed: true });
+    },
+
+    gone(launchId) {
+      const record = bySandboxLaunch.get(launchId);
+      if (record !== undefined) conclude(record, "ended");
+    },
+
+    lost(launchId) {
+      const record = bySandboxLaunch.get(launchId);
+      if (record === undefined) return;
+      record.endCause ??= "service";
+      engine.kill(launchId);
+    },
+
+    failed() {
+      draining = true;
+      for (const record of [...bySandboxLaunch.values()]) {
+        record.endCause = "service";
+        conclude(record, "lost");
+      }
+    },
+
+    killedByVerdict(sandboxId) {
+      const record = bySandboxId.get(sandboxId);
+      if (record !== undefined) record.endCause ??= "verdict";
+    },
+
+    launchIdOf: (sandboxId) => bySandboxId.get(sandboxId)?.launchId,
+
+    context(sandboxId) {
+      const record = bySandboxId.get(sandboxId);
+      return { tenant: record?.principal.tenant ?? "", labels: record?.spec.labels ?? new Map() };
+    },
+  };
+}

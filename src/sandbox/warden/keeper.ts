@@ -1,0 +1,142 @@
+import { closeSync } from "node:fs";
+import type { Channel, EngineLoop } from "../../engine/loop.js";
+import { KEEPER_FLAG, KEEPER_OP, KEEPER_REPLY, KEEPER_REQUEST } from "../../native/abi.js";
+
+/** Positive errno, or what the operation gave. */
+export type KeeperResult<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly errno: number };
+
+/** A path that the keeper holds open, so that what was vetted is what will be opened. */
+export interface Pin {
+  readonly id: number;
+  /** Absolute, links resolved as far as they exist. */
+  readonly path: Uint8Array;
+  readonly exists: boolean;
+}
+
+/**
+ * Acts inside a sandbox's own confinement, one layer outside of the program. Every operation ends in
+ * one call of its `done`, at the latest when the keeper ends.
+ */
+export interface Keeper {
+  /** `directory` is closed here. */
+  resolve(directory: number, path: Uint8Array, flags: number, done: (result: KeeperResult<Pin>) => void): void;
+  /** Opens a pin and forgets it. The descriptor belongs to `done`. */
+  open(pin: Pin, flags: number, mode: number, umask: number, done: (result: KeeperResult<number>) => void): void;
+  release(pin: Pin): void;
+  /** `socket` is closed here. Returns a way to give up. */
+  connect(socket: number, address: Uint8Array, done: (result: KeeperResult<undefined>) => void): () => void;
+  /** Signals every member of the sandbox, whatever its session, group or parent. */
+  signalAll(signal: number, done: (result: KeeperResult<undefined>) => void): void;
+  /** Ends the keeper, and with it everything of the sandbox. */
+  close(): void;
+}
+
+type Reply = { readonly errno: number; readonly flags: number; readonly bytes: Uint8Array; readonly fd: number };
+
+const ESHUTDOWN = 108;
+const EAGAIN = 11;
+const NO_FD = -1;
+
+/** Speaks with the keeper on `fd`, which the loop owns from here. */
+export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onEnd: () => void): Keeper {
+  const waiting = new Map<number, (reply: Reply) => void>();
+  let lastId = 0;
+
+  const channel: Channel = loop.attachChannel(fd, {
+    onPacket(packet, fds) {
+      const id = Number(packet.readBigUInt64LE(KEEPER_REPLY.at.op_id));
+      const length = packet.readUInt32LE(KEEPER_REPLY.at.length);
+      const done = waiting.get(id);
+      waiting.delete(id);
+      const replyFd = fds[0] ?? NO_FD;
+      for (const extra of fds.slice(1)) closeSync(extra);
+      if (done === undefined) {
+        if (replyFd !== NO_FD) closeSync(replyFd);
+        return;
+      }
+      done({
+        errno: -packet.readInt32LE(KEEPER_REPLY.at.error),
+        flags: packet.readUInt32LE(KEEPER_REPLY.at.flags),
+        bytes: Uint8Array.prototype.slice.call(packet, KEEPER_REPLY.bytes, KEEPER_REPLY.bytes + length),
+        fd: replyFd,
+      });
+    },
+    onEnd() {
+      failAll();
+      onEnd();
+    },
+  });
+
+  function failAll(): void {
+    const callbacks = [...waiting.values()];
+    waiting.clear();
+    for (const done of callbacks) done({ errno: ESHUTDOWN, flags: 0, bytes: new Uint8Array(0), fd: NO_FD });
+  }
+
+  interface Request {
+    readonly op: number;
+    readonly id: number;
+    readonly flags?: number;
+    readonly mode?: number;
+    readonly umask?: number;
+    readonly signal?: number;
+    readonly bytes?: Uint8Array;
+    readonly fds?: readonly number[];
+  }
+
+  function send(request: Request, done?: (reply: Reply) => void): void {
+    const bytes = request.bytes ?? new Uint8Array(0);
+    const packet = Buffer.alloc(KEEPER_REQUEST.bytes + bytes.length);
+    packet.writeUInt32LE(request.op, KEEPER_REQUEST.at.op);
+    packet.writeUInt32LE((request.flags ?? 0) >>> 0, KEEPER_REQUEST.at.flags);
+    packet.writeBigUInt64LE(BigInt(request.id), KEEPER_REQUEST.at.op_id);
+    packet.writeUInt32LE(request.mode ?? 0, KEEPER_REQUEST.at.mode);
+    packet.writeUInt32LE(request.umask ?? 0, KEEPER_REQUEST.at.umask);
+    packet.writeUInt32LE(request.signal ?? 0, KEEPER_REQUEST.at.signal);
+    packet.writeUInt32LE(bytes.length, KEEPER_REQUEST.at.length);
+    packet.set(bytes, KEEPER_REQUEST.bytes);
+    if (done !== undefined) waiting.set(request.id, done);
+    const sent = channel.send(packet, request.fds ?? []);
+    for (const fdToClose of request.fds ?? []) closeSync(fdToClose);
+    if (!sent && done !== undefined && waiting.delete(request.id)) {
+      done({ errno: EAGAIN, flags: 0, bytes: new Uint8Array(0), fd: NO_FD });
+    }
+  }
+
+  function plain(done: (result: KeeperResult<undefined>) => void): (reply: Reply) => void {
+    return (reply) => done(reply.errno === 0 ? { ok: true, value: undefined } : { ok: false, errno: reply.errno });
+  }
+
+  return {
+    resolve(directory, path, flags, done) {
+      const id = ++lastId;
+      send({ op: KEEPER_OP.resolve, id, flags, bytes: path, fds: [directory] }, (reply) => {
+        if (reply.errno !== 0) done({ ok: false, errno: reply.errno });
+        else done({ ok: true, value: { id, path: reply.bytes, exists: (reply.flags & KEEPER_FLAG.exists) !== 0 } });
+      });
+    },
+    open(pin, flags, mode, umask, done) {
+      send({ op: KEEPER_OP.open, id: pin.id, flags, mode, umask }, (reply) => {
+        if (reply.errno === 0 && reply.fd !== NO_FD) done({ ok: true, value: reply.fd });
+        else done({ ok: false, errno: reply.errno === 0 ? ESHUTDOWN : reply.errno });
+      });
+    },
+    release(pin) {
+      send({ op: KEEPER_OP.release, id: pin.id });
+    },
+    connect(socket, address, done) {
+      const id = ++lastId;
+      send({ op: KEEPER_OP.connect, id, bytes: address, fds: [socket] }, plain(done));
+      return () => {
+        if (waiting.has(id)) send({ op: KEEPER_OP.cancel, id });
+      };
+    },
+    signalAll(signal, done) {
+      send({ op: KEEPER_OP.signal, id: ++lastId, signal }, plain(done));
+    },
+    close() {
+      channel.close();
+      failAll();
+    },
+  };
+}
