@@ -1,6 +1,6 @@
 import type { Call } from "../../engine/call.js";
 import type { Deferred, EngineLoop } from "../../engine/loop.js";
-import { syscallName } from "../../engine/syscalls/table.js";
+import { archFromAudit, syscallName } from "../../engine/syscalls/table.js";
 import { deferred, refuse, type Verdict } from "../../engine/verdict.js";
 import type { Tasks } from "../../native/task.js";
 import type {
@@ -93,6 +93,11 @@ const NO_TASK: Omit<TaskInfo, "sandboxId" | "tid"> = {
   executable: new Uint8Array(0),
   command: new Uint8Array(0),
 };
+
+function nameOf(audit: number, nr: number): string {
+  const arch = archFromAudit(audit);
+  return (arch === undefined ? undefined : syscallName(arch, nr)) ?? `call ${nr}`;
+}
 
 /** A right-sized copy: a pooled Buffer would carry its whole pool to the other thread. */
 function own(bytes: Buffer): Uint8Array {
@@ -212,7 +217,7 @@ export function createMediator(options: MediatorOptions): Mediator {
       tid,
       nr,
       arch,
-      syscall: syscallName(arch, nr) ?? `call ${nr}`,
+      syscall: nameOf(arch, nr),
       get args() {
         args ??= Array.from(new BigUint64Array(words.buffer));
         return args;
