@@ -41,5 +41,5 @@ function addressKey(address: SocketAddress): string {
 }
 
 function text(bytes: Uint8Array): string {
-  return `${bytes.length}:${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).latin1Slice()}`;
+  return `${bytes.length}:${Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("latin1")}`;
 }
