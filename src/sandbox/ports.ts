@@ -46,6 +46,8 @@ export interface ProcessStreams {
   /** The process ended; `drained` resolves when all output was taken or, at the latest, shortly after the sandbox is gone. */
   exited(): void;
   readonly drained: Promise<void>;
+  /** Nothing of the sandbox is left, so nothing more can be written: what remains is read without waiting. */
+  sandboxGone(): void;
   /** Frees buffers and closes everything. */
   dispose(): void;
 }
