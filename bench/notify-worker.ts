@@ -54,10 +54,6 @@ function runTypeScript(fd: number): void {
   using loop = createEngineLoop<null>({
     exchange: createExchange(library),
     wakeFd: createChannels(library).event(),
-    handlers: new Map([
-      [SYS_GETPPID, registers],
-      [SYS_ACCESS, path],
-    ]),
     spinUs: job.spinUs,
     events: {
       onListenerEnd: () => loop.stop(),
@@ -69,6 +65,12 @@ function runTypeScript(fd: number): void {
       onTurnEnd: () => undefined,
     },
   });
+  loop.handle(
+    new Map([
+      [SYS_GETPPID, registers],
+      [SYS_ACCESS, path],
+    ]),
+  );
   loop.attachListener(fd, null);
   go(job.socket);
   loop.run();

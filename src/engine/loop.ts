@@ -70,6 +70,8 @@ export interface LoopEvents<Sandbox> {
 }
 
 export interface EngineLoop<Sandbox> extends Disposable {
+  /** Sets the handlers, once, before the first listener is attached: they are built with this loop. */
+  handle(handlers: HandlerTable<Sandbox>): void;
   /** Takes ownership of `fd`. */
   attachListener(fd: number, sandbox: Sandbox): Listener;
   /** Takes ownership of `fd`. */
@@ -87,7 +89,6 @@ export interface LoopOptions<Sandbox> {
   readonly exchange: Exchange;
   /** An eventfd by which the main thread wakes the loop; ownership passes. */
   readonly wakeFd: number;
-  readonly handlers: HandlerTable<Sandbox>;
   readonly events: LoopEvents<Sandbox>;
   /** How long a turn polls before it sleeps while calls keep coming, in microseconds. */
   readonly spinUs: number;
@@ -112,7 +113,7 @@ interface Waiting {
 const NO_SLOT = -1;
 
 export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): EngineLoop<Sandbox> {
-  const { exchange, handlers, events, spinUs } = options;
+  const { exchange, events, spinUs } = options;
   const { bytes, words } = exchange;
   const call = createCallWindow(exchange);
   const deadlines = createDeadlines<Waiting>();
@@ -123,10 +124,6 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   let soon = false;
   let busy = false;
 
-  for (const [nr, handler] of handlers) {
-    byNumber[nr] = handler;
-    exchange.setShape(nr, handler.shapes);
-  }
   place({ kind: "wake" }, "wake", options.wakeFd);
 
   function place(slot: Slot<Sandbox>, kind: "listener" | "channel" | "task" | "wake", fd: number): number {
@@ -284,6 +281,12 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   }
 
   return {
+    handle(handlers) {
+      for (const [nr, handler] of handlers) {
+        byNumber[nr] = handler;
+        exchange.setShape(nr, handler.shapes);
+      }
+    },
     attachListener(fd, sandbox) {
       return { slot: place({ kind: "listener", sandbox, waiting: new Set() }, "listener", fd) };
     },

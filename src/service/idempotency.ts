@@ -48,7 +48,8 @@ export function createIdempotency({ retentionMs, capacity }: IdempotencyOptions)
   return {
     once<T>({ tenant, method, requestId, payload, required }: RequestKey, act: () => Promise<T>): Promise<T> {
       if (requestId === "") {
-        if (required) throw invalidField("request_id", "must not be empty: repeating a request with the same id is then safe");
+        if (required)
+          throw invalidField("request_id", "must not be empty: repeating a request with the same id is then safe");
         return act();
       }
       if (requestId.length > MAX_REQUEST_ID) throw invalidField("request_id", `at most ${MAX_REQUEST_ID} characters`);
@@ -58,10 +59,14 @@ export function createIdempotency({ retentionMs, capacity }: IdempotencyOptions)
       const known = entries.get(key);
       if (known !== undefined) {
         if (known.digest === digest) return known.answer as Promise<T>;
-        throw new SandboxError("already_exists", `request_id ${JSON.stringify(requestId)} was used for another request`, {
-          reason: "REQUEST_ID_REUSED",
-          field: "request_id",
-        });
+        throw new SandboxError(
+          "already_exists",
+          `request_id ${JSON.stringify(requestId)} was used for another request`,
+          {
+            reason: "REQUEST_ID_REUSED",
+            field: "request_id",
+          },
+        );
       }
       const answer = act();
       entries.set(key, { digest, answer, expireMs: performance.now() + retentionMs });

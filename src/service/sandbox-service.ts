@@ -2,9 +2,9 @@ import { type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { invalidField, SandboxError } from "../base/errors.js";
 import * as pb from "../gen/sandgate/v1/sandbox_pb.js";
 import type { SandboxInfo, SandboxState, SignalScope } from "../sandbox/model.js";
+import type { ProcessStreams } from "../sandbox/ports.js";
 import type { Registry } from "../sandbox/registry.js";
 import type { StreamAccess } from "../sandbox/stdio/streams.js";
-import type { ProcessStreams } from "../sandbox/ports.js";
 import type { CallContext } from "./bridge.js";
 import { exitStatusToProto, processInfoToProto, sandboxToProto } from "./convert/common.js";
 import { millisecondsOf, processFromProto, type SpecDefaults, specFromProto } from "./convert/spec.js";
@@ -39,7 +39,10 @@ export interface SandboxServiceOptions {
 }
 
 function notYet(field: string): SandboxError {
-  return new SandboxError("unimplemented", `${field} is not implemented in this version`, { reason: "NOT_IMPLEMENTED", field });
+  return new SandboxError("unimplemented", `${field} is not implemented in this version`, {
+    reason: "NOT_IMPLEMENTED",
+    field,
+  });
 }
 
 /** Which ids a caller may choose. */
@@ -63,7 +66,10 @@ export function createSandboxService(options: SandboxServiceOptions) {
     };
   }
 
-  async function spawn(request: pb.SpawnRequest, context: CallContext): Promise<Response<typeof pb.SpawnResponseSchema>> {
+  async function spawn(
+    request: pb.SpawnRequest,
+    context: CallContext,
+  ): Promise<Response<typeof pb.SpawnResponseSchema>> {
     checkId(request.sandboxId, "sandbox_id");
     const input = spawnInput(request, true);
     if (request.validateOnly) return { warnings: registry.validate(input).map(problemOf) };
@@ -72,11 +78,18 @@ export function createSandboxService(options: SandboxServiceOptions) {
     return { sandbox: sandboxToProto(sandbox), warnings: warnings.map(problemOf), cursor: from };
   }
 
-  async function* run(request: pb.RunRequest, context: CallContext): AsyncGenerator<Response<typeof pb.RunResponseSchema>> {
+  async function* run(
+    request: pb.RunRequest,
+    context: CallContext,
+  ): AsyncGenerator<Response<typeof pb.RunResponseSchema>> {
     const input = spawnInput(request, false);
     if (request.stdin.length > MAX_STDIN_BYTES) throw invalidField("stdin", "at most one megabyte");
     // The client is the only reader: the program waits for it instead of losing output.
-    const process = { ...input.process, outputOverflow: "wait", stdin: request.stdin.length > 0 ? "pipe" : "closed" } as const;
+    const process = {
+      ...input.process,
+      outputOverflow: "wait",
+      stdin: request.stdin.length > 0 ? "pipe" : "closed",
+    } as const;
     const { sandbox } = await registry.spawn(context.caller, { ...input, process });
     const { sandboxId } = sandbox;
     try {
@@ -87,7 +100,10 @@ export function createSandboxService(options: SandboxServiceOptions) {
       let dropped = 0;
       for await (const chunk of record.streams.runOutput(context.signal, limit)) {
         dropped += chunk.dropped;
-        if (chunk.data.length > 0) yield { part: { case: "output", value: { stream: chunk.stream, offset: BigInt(chunk.offset), data: chunk.data } } };
+        if (chunk.data.length > 0)
+          yield {
+            part: { case: "output", value: { stream: chunk.stream, offset: BigInt(chunk.offset), data: chunk.data } },
+          };
       }
       const exit = await record.ended;
       context.signal.throwIfAborted();
@@ -105,13 +121,18 @@ export function createSandboxService(options: SandboxServiceOptions) {
     return states.length === 0 ? info.state !== "ended" && info.state !== "lost" : states.includes(info.state);
   }
 
-  async function listSandboxes(request: pb.ListSandboxesRequest, context: CallContext): Promise<Response<typeof pb.ListSandboxesResponseSchema>> {
+  async function listSandboxes(
+    request: pb.ListSandboxesRequest,
+    context: CallContext,
+  ): Promise<Response<typeof pb.ListSandboxesResponseSchema>> {
     const states = request.states.map((state, index) => {
       const known = STATES[state];
-      if (known === undefined) throw invalidField(`states[${index}]`, `no sandbox of this version is in state ${state}`);
+      if (known === undefined)
+        throw invalidField(`states[${index}]`, `no sandbox of this version is in state ${state}`);
       return known;
     });
-    if (request.pageToken !== "" && !/^\d+\.[\w.-]+$/.test(request.pageToken)) throw invalidField("page_token", "not from an earlier answer");
+    if (request.pageToken !== "" && !/^\d+\.[\w.-]+$/.test(request.pageToken))
+      throw invalidField("page_token", "not from an earlier answer");
     const at = cursor();
     // Ordered by creation; the token names the last one of the page before, which may be gone by now.
     const [timeText, lastId] = request.pageToken.split(/\.(.*)/s);
@@ -120,7 +141,9 @@ export function createSandboxService(options: SandboxServiceOptions) {
       .list(context.caller)
       .filter((info) => matches(info, request, states))
       .sort((a, b) => a.createTimeMs - b.createTimeMs || (a.sandboxId < b.sandboxId ? -1 : 1))
-      .filter((info) => info.createTimeMs > afterMs || (info.createTimeMs === afterMs && info.sandboxId > (lastId ?? "")));
+      .filter(
+        (info) => info.createTimeMs > afterMs || (info.createTimeMs === afterMs && info.sandboxId > (lastId ?? "")),
+      );
     const wanted = request.pageSize === 0 ? MAX_PAGE : Math.min(request.pageSize, MAX_PAGE);
     const page: pb.Sandbox[] = [];
     let bytes = 0;
@@ -131,7 +154,8 @@ export function createSandboxService(options: SandboxServiceOptions) {
       page.push(sandbox);
     }
     const last = candidates[page.length - 1];
-    const nextPageToken = page.length < candidates.length && last !== undefined ? `${last.createTimeMs}.${last.sandboxId}` : "";
+    const nextPageToken =
+      page.length < candidates.length && last !== undefined ? `${last.createTimeMs}.${last.sandboxId}` : "";
     return { sandboxes: page, nextPageToken, cursor: at };
   }
 
@@ -160,24 +184,37 @@ export function createSandboxService(options: SandboxServiceOptions) {
         async () => {
           checkId(request.processId, "process_id");
           const process = processFromProto(request.process);
-          return { process: processInfoToProto(await registry.exec(context.caller, request.sandboxId, request.processId, process)) };
+          return {
+            process: processInfoToProto(
+              await registry.exec(context.caller, request.sandboxId, request.processId, process),
+            ),
+          };
         },
       ),
 
     run,
 
-    async getSandbox(request: pb.GetSandboxRequest, context: CallContext): Promise<Response<typeof pb.GetSandboxResponseSchema>> {
+    async getSandbox(
+      request: pb.GetSandboxRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.GetSandboxResponseSchema>> {
       return { sandbox: sandboxToProto(registry.get(context.caller, request.sandboxId), request.readMask?.paths) };
     },
 
     listSandboxes,
 
-    async waitProcess(request: pb.WaitProcessRequest, context: CallContext): Promise<Response<typeof pb.WaitProcessResponseSchema>> {
+    async waitProcess(
+      request: pb.WaitProcessRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.WaitProcessResponseSchema>> {
       const exit = await registry.wait(context.caller, request.sandboxId, request.processId, context.signal);
       return { exit: exitStatusToProto(exit) };
     },
 
-    signalProcess: (request: pb.SignalProcessRequest, context: CallContext): Promise<Response<typeof pb.SignalProcessResponseSchema>> =>
+    signalProcess: (
+      request: pb.SignalProcessRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.SignalProcessResponseSchema>> =>
       idempotency.once(
         {
           tenant: context.caller.tenant,
@@ -195,16 +232,25 @@ export function createSandboxService(options: SandboxServiceOptions) {
         },
       ),
 
-    async stopSandbox(request: pb.StopSandboxRequest, context: CallContext): Promise<Response<typeof pb.StopSandboxResponseSchema>> {
+    async stopSandbox(
+      request: pb.StopSandboxRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.StopSandboxResponseSchema>> {
       const graceMs = millisecondsOf(request.grace, STOP_GRACE_MS, "grace");
       return { sandbox: sandboxToProto(await registry.stop(context.caller, request.sandboxId, graceMs)) };
     },
 
-    async pauseSandbox(request: pb.PauseSandboxRequest, context: CallContext): Promise<Response<typeof pb.PauseSandboxResponseSchema>> {
+    async pauseSandbox(
+      request: pb.PauseSandboxRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.PauseSandboxResponseSchema>> {
       return { sandbox: sandboxToProto(await registry.pause(context.caller, request.sandboxId)) };
     },
 
-    async resumeSandbox(request: pb.ResumeSandboxRequest, context: CallContext): Promise<Response<typeof pb.ResumeSandboxResponseSchema>> {
+    async resumeSandbox(
+      request: pb.ResumeSandboxRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.ResumeSandboxResponseSchema>> {
       return { sandbox: sandboxToProto(await registry.resume(context.caller, request.sandboxId)) };
     },
 
@@ -212,9 +258,11 @@ export function createSandboxService(options: SandboxServiceOptions) {
       return Promise.reject(notYet("UpdateSandbox"));
     },
 
-    async deleteSandbox(request: pb.DeleteSandboxRequest, context: CallContext): Promise<Response<typeof pb.DeleteSandboxResponseSchema>> {
+    async deleteSandbox(
+      request: pb.DeleteSandboxRequest,
+      context: CallContext,
+    ): Promise<Response<typeof pb.DeleteSandboxResponseSchema>> {
       return { existed: await registry.delete(context.caller, request.sandboxId) };
     },
   };
 }
-

@@ -1,5 +1,5 @@
 import { strict as assert } from "node:assert";
-import type { Deferred, EngineLoop, Handler, HandlerTable } from "../../src/engine/loop.js";
+import type { Deferred, Handler, HandlerTable } from "../../src/engine/loop.js";
 import { deferred, type Verdict } from "../../src/engine/verdict.js";
 import { CALLS, runNotified } from "../support/notified.js";
 
@@ -15,9 +15,13 @@ function table(entries: Partial<Record<keyof typeof CALLS, Handler<number>>>): H
 
 describe("the engine's loop", () => {
   it("answers a call with a value, an errno, or lets it run", async () => {
-    const value = await runNotified(["once", "getppid"], { handlers: () => table({ getppid: answering({ kind: "value", value: 42 }) }) });
+    const value = await runNotified(["once", "getppid"], {
+      handlers: () => table({ getppid: answering({ kind: "value", value: 42 }) }),
+    });
     assert.equal(value[0]?.output, "42");
-    const errno = await runNotified(["once", "getppid"], { handlers: () => table({ getppid: answering({ kind: "errno", errno: ENOENT }) }) });
+    const errno = await runNotified(["once", "getppid"], {
+      handlers: () => table({ getppid: answering({ kind: "errno", errno: ENOENT }) }),
+    });
     assert.equal(errno[0]?.output, `errno ${ENOENT}`);
     const run = await runNotified(["once", "getppid"], {
       handlers: () => table({ getppid: answering({ kind: "continue", because: "registers_only" }) }),
@@ -41,7 +45,10 @@ describe("the engine's loop", () => {
     });
     const outputs = [first?.output, second?.output].sort();
     assert.deepEqual(outputs, ["42", "errno 1"]);
-    assert.deepEqual(first?.errors.map((error) => (error as Error).message), ["a bug in a handler"]);
+    assert.deepEqual(
+      first?.errors.map((error) => (error as Error).message),
+      ["a bug in a handler"],
+    );
   });
 
   it("refuses a notified call that has no handler", async () => {
@@ -69,7 +76,7 @@ describe("the engine's loop", () => {
           getsid: {
             shapes: [],
             handle(call) {
-              loop().defer(call, { timeoutMs: 700, pidfd: -1, onExpired: () => undefined, onGone: () => undefined });
+              loop.defer(call, { timeoutMs: 700, pidfd: -1, onExpired: () => undefined, onGone: () => undefined });
               return deferred;
             },
           },
@@ -98,7 +105,9 @@ describe("the engine's loop", () => {
   });
 
   it("lives through callers that die before, while and after their call is received", async () => {
-    const [run] = await runNotified(["doomed", "300"], { handlers: () => table({ getppid: answering({ kind: "value", value: 42 }) }) });
+    const [run] = await runNotified(["doomed", "300"], {
+      handlers: () => table({ getppid: answering({ kind: "value", value: 42 }) }),
+    });
     assert.equal(run?.output, "42");
     assert.deepEqual(run?.errors, []);
   });
@@ -116,12 +125,12 @@ describe("the engine's loop", () => {
     const order: string[] = [];
     const [mixed, other] = await runNotified(["mixed", "1000"], {
       guests: [["once", "getppid"]],
-      handlers: (loop: () => EngineLoop<number>) =>
+      handlers: (loop) =>
         table({
           getpgid: {
             shapes: [],
             handle(call) {
-              slow = loop().defer(call, {
+              slow = loop.defer(call, {
                 timeoutMs: 60_000,
                 pidfd: -1,
                 onExpired: () => order.push("expired"),
@@ -155,7 +164,7 @@ describe("the engine's loop", () => {
           getppid: {
             shapes: [],
             handle(call) {
-              loop().defer(call, {
+              loop.defer(call, {
                 timeoutMs: 50,
                 pidfd: -1,
                 onExpired: () => events.push("expired"),

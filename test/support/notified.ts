@@ -20,7 +20,7 @@ export interface NotifiedRun {
 export interface NotifiedOptions {
   /** More guests of the same kind in the same loop. */
   readonly guests?: readonly (readonly string[])[];
-  readonly handlers: (loop: () => EngineLoop<number>) => HandlerTable<number>;
+  readonly handlers: (loop: EngineLoop<number>) => HandlerTable<number>;
   readonly events?: Partial<LoopEvents<number>>;
   /** Called with the loop once all guests' listeners ended; by default it stops the loop. */
   readonly onAllEnded?: (loop: EngineLoop<number>) => void;
@@ -37,16 +37,10 @@ export async function runNotified(args: readonly string[], options: NotifiedOpti
   const errors: unknown[] = [];
   let turns = 0;
   let left = all.length;
-  let built: EngineLoop<number> | undefined;
-  const theLoop = (): EngineLoop<number> => {
-    if (built === undefined) throw new Error("the loop is not built yet");
-    return built;
-  };
   using loop = createEngineLoop<number>({
     exchange: createExchange(library),
     wakeFd: channels.event(),
     spinUs: 0,
-    handlers: options.handlers(theLoop),
     events: {
       onListenerFault: (_guest, errno) => errors.push(new Error(`listener fault ${errno}`)),
       onError: (error) => errors.push(error),
@@ -65,7 +59,7 @@ export async function runNotified(args: readonly string[], options: NotifiedOpti
       },
     },
   });
-  built = loop;
+  loop.handle(options.handlers(loop));
   const closed = all.map((guestArgs, guest) => {
     const [ours, theirs] = channels.pair();
     const child = spawn(guestPath("notified"), guestArgs, { stdio: ["ignore", "pipe", "inherit", theirs] });

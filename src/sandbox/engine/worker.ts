@@ -5,6 +5,7 @@
 import { closeSync } from "node:fs";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { createEngineLoop } from "../../engine/loop.js";
+import { archFromNode } from "../../engine/syscalls/table.js";
 import { createChannels } from "../../native/channel.js";
 import { createExchange } from "../../native/exchange.js";
 import { loadLibrary } from "../../native/library.js";
@@ -13,7 +14,7 @@ import { createHandlers } from "../handlers/table.js";
 import type { HeldCall, Settlement } from "../model.js";
 import { createKeeper } from "../warden/keeper.js";
 import { type LaunchId, parseWardenMessage } from "../warden/messages.js";
-import { createMediator, type Mediator } from "./mediator.js";
+import { createMediator } from "./mediator.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
 import { createJudge, createNetworkJudge, type EngineSandbox } from "./sandbox.js";
 
@@ -43,16 +44,11 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     outbox.push(message);
   };
 
-  // The mediator needs the loop, and the loop's table needs the mediator: the table asks for it at the first call.
-  let mediator: Mediator | undefined;
-  const handlers = createHandlers(() => {
-    if (mediator === undefined) throw new Error("a call came before the engine was built");
-    return mediator;
-  });
+  const arch = archFromNode(process.arch);
+  if (arch === undefined) throw new Error(`the engine does not know the system calls of ${process.arch}`);
   using loop = createEngineLoop<EngineSandbox>({
     exchange: createExchange(library),
     wakeFd: start.wakeFd,
-    handlers,
     spinUs: start.spinUs,
     events: {
       onListenerEnd: () => undefined, // the warden tells of exits; the listener only had to be let go
@@ -74,7 +70,7 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       },
     },
   });
-  mediator = createMediator({
+  const mediator = createMediator({
     loop,
     tasks: createTasks(library),
     post,
@@ -88,6 +84,8 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       },
     },
   });
+
+  loop.handle(createHandlers(arch, mediator));
 
   const warden = loop.attachChannel(start.wardenFd, {
     onPacket: takeWardenPacket,

@@ -6,24 +6,20 @@ import type { CallCategory } from "../model.js";
 
 const registersOnly: Continue = { kind: "continue", because: "registers_only" };
 
-/** A call that is known by its registers alone: nothing that it is judged on can change. */
-export function registersHandler(mediator: Mediator, category: CallCategory): Handler<EngineSandbox> {
+/**
+ * A call that is known by its registers alone: nothing that it is judged on can change.
+ *
+ * A checkpointable sandbox's filter leaves some calls to the engine only because a restore must be able to
+ * inject them: the program itself is refused, as it would be by the filter.
+ */
+export function registersHandler(mediator: Mediator, syscall: string, category: CallCategory): Handler<EngineSandbox> {
   const subject = { category, integrity: "registers", detail: { kind: "raw" } } as const;
   return {
     shapes: [],
-    handle: (call, sandbox): Verdict => mediator.settleInKernel(call, sandbox, subject, registersOnly),
-  };
-}
-
-/**
- * A call that a checkpointable sandbox's filter leaves to the engine, because a restore must be able to
- * inject it. The program itself is refused, as it would be by the filter.
- */
-export function injectableHandler(nr: number): Handler<EngineSandbox> {
-  return {
-    shapes: [],
-    handle(_call, sandbox): Verdict {
-      return { kind: "errno", errno: sandbox.policy.injectable.get(nr) ?? 1 };
+    handle(call, sandbox): Verdict {
+      const injectable = sandbox.policy.injectable.find((entry) => entry.syscall === syscall);
+      if (injectable !== undefined) return { kind: "errno", errno: injectable.errno };
+      return mediator.settleInKernel(call, sandbox, subject, registersOnly);
     },
   };
 }

@@ -79,21 +79,30 @@ export function millisecondsOf(duration: Duration | undefined, unset: number, fi
 }
 
 function notYet(field: string): SandboxError {
-  return new SandboxError("unimplemented", `${field} is not implemented in this version`, { reason: "NOT_IMPLEMENTED", field });
+  return new SandboxError("unimplemented", `${field} is not implemented in this version`, {
+    reason: "NOT_IMPLEMENTED",
+    field,
+  });
 }
 
 function portRanges(ranges: readonly pb.PortRange[], field: string): PortRange[] {
   return ranges.map(({ first, last }, index) => {
     const end = last === 0 ? first : last;
-    if (first < 1 || end > 65535 || end < first) throw invalidField(`${field}[${index}]`, "ports are 1 to 65535, first before last");
+    if (first < 1 || end > 65535 || end < first)
+      throw invalidField(`${field}[${index}]`, "ports are 1 to 65535, first before last");
     return { first, last: end };
   });
 }
 
 function networkRules(rules: readonly pb.NetworkRule[], field: string): NetworkRule[] {
   return rules.map((rule, index) => {
-    if (!(rule.transport in TRANSPORTS)) throw invalidField(`${field}[${index}].transport`, `unknown value ${rule.transport}`);
-    return { transport: TRANSPORTS[rule.transport], host: rule.host, ports: portRanges(rule.ports, `${field}[${index}].ports`) };
+    if (!(rule.transport in TRANSPORTS))
+      throw invalidField(`${field}[${index}].transport`, `unknown value ${rule.transport}`);
+    return {
+      transport: TRANSPORTS[rule.transport],
+      host: rule.host,
+      ports: portRanges(rule.ports, `${field}[${index}].ports`),
+    };
   });
 }
 
@@ -105,7 +114,11 @@ function deny(message: pb.Deny, field: string): { kind: "deny"; errno: number } 
 
 function kill(message: pb.Kill, field: string): { kind: "kill"; scope: SignalScope; signal: number } {
   if (message.signal > 64) throw invalidField(`${field}.signal`, "signals are 1 to 64");
-  return { kind: "kill", scope: known(SCOPES, message.scope, `${field}.scope`), signal: message.signal === 0 ? SIGKILL : message.signal };
+  return {
+    kind: "kill",
+    scope: known(SCOPES, message.scope, `${field}.scope`),
+    signal: message.signal === 0 ? SIGKILL : message.signal,
+  };
 }
 
 function fallback(message: pb.Fallback | undefined, field: string): Fallback {
@@ -127,7 +140,9 @@ export function matchFromProto(match: pb.CallMatch | undefined, field: string): 
   if (match?.subtree !== undefined) throw notYet(`${field}.subtree`);
   return {
     syscalls: match?.syscalls ?? [],
-    categories: (match?.categories ?? []).map((category, index) => known(CATEGORIES, category, `${field}.categories[${index}]`)),
+    categories: (match?.categories ?? []).map((category, index) =>
+      known(CATEGORIES, category, `${field}.categories[${index}]`),
+    ),
     paths: match?.paths ?? [],
     writesOnly: match?.writesOnly ?? false,
     destinations: networkRules(match?.destinations ?? [], `${field}.destinations`),
@@ -142,7 +157,8 @@ function rules(messages: readonly pb.Rule[]): Rule[] {
   return messages.map((rule, index) => {
     const field = `spec.rules[${index}]`;
     if (rule.name === "") throw invalidField(`${field}.name`, "must not be empty");
-    if (names.has(rule.name)) throw invalidField(`${field}.name`, `there are two rules named ${JSON.stringify(rule.name)}`);
+    if (names.has(rule.name))
+      throw invalidField(`${field}.name`, `there are two rules named ${JSON.stringify(rule.name)}`);
     names.add(rule.name);
     const match = matchFromProto(rule.match, `${field}.match`);
     switch (rule.action.case) {
@@ -163,7 +179,8 @@ function rules(messages: readonly pb.Rule[]): Rule[] {
 function triggers(messages: readonly pb.HoldTrigger[]): HoldTrigger[] {
   return messages.map((trigger, index) => {
     const field = `spec.holds.triggers[${index}]`;
-    if (trigger.syscalls.length + trigger.categories.length === 0) throw invalidField(field, "names no syscall and no category");
+    if (trigger.syscalls.length + trigger.categories.length === 0)
+      throw invalidField(field, "names no syscall and no category");
     return {
       syscalls: trigger.syscalls,
       categories: trigger.categories.map((category, at) => known(CATEGORIES, category, `${field}.categories[${at}]`)),
@@ -181,7 +198,10 @@ function labels(messages: Readonly<Record<string, string>>): Map<string, string>
   if (entries.length > 32) throw invalidField("spec.labels", "at most 32 labels");
   for (const [key, value] of entries) {
     if (key.length === 0 || key.length > 63 || value.length > 63) {
-      throw invalidField(`spec.labels[${JSON.stringify(key)}]`, "keys and values are at most 63 characters, keys not empty");
+      throw invalidField(
+        `spec.labels[${JSON.stringify(key)}]`,
+        "keys and values are at most 63 characters, keys not empty",
+      );
     }
   }
   return new Map(entries);
@@ -246,11 +266,16 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
     lifetime: {
       maxDurationMs: millisecondsOf(lifetime?.maxDuration, 0, "spec.lifetime.max_duration"),
       maxUnattendedMs: 0,
-      retainAfterExitMs: millisecondsOf(lifetime?.retainAfterExit, defaults.retainAfterExitMs, "spec.lifetime.retain_after_exit"),
+      retainAfterExitMs: millisecondsOf(
+        lifetime?.retainAfterExit,
+        defaults.retainAfterExitMs,
+        "spec.lifetime.retain_after_exit",
+      ),
     },
     journal: {
       maxEvents: journal === undefined || journal.maxEvents === 0 ? defaults.maxEvents : journal.maxEvents,
-      maxOutputBytes: journal === undefined || journal.maxOutputBytes === 0 ? defaults.maxOutputBytes : journal.maxOutputBytes,
+      maxOutputBytes:
+        journal === undefined || journal.maxOutputBytes === 0 ? defaults.maxOutputBytes : journal.maxOutputBytes,
       recordAutomatic: journal?.recordAutomatic ?? false,
     },
     checkpointable: spec.checkpointable,
@@ -267,14 +292,18 @@ function rulesToProto(list: readonly NetworkRule[]): Init<typeof pb.NetworkRuleS
   }));
 }
 
-type ActionInit = { case: "deny"; value: { errorNumber: number } } | { case: "kill"; value: { scope: number; signal: number } };
+type ActionInit =
+  | { case: "deny"; value: { errorNumber: number } }
+  | { case: "kill"; value: { scope: number; signal: number } };
 
-function refusalToProto(action: { kind: "deny"; errno: number } | { kind: "kill"; scope: SignalScope; signal: number }): ActionInit {
+function refusalToProto(
+  action: { kind: "deny"; errno: number } | { kind: "kill"; scope: SignalScope; signal: number },
+): ActionInit {
   if (action.kind === "deny") return { case: "deny", value: { errorNumber: action.errno } };
   return { case: "kill", value: { scope: numberOf(SCOPES, action.scope), signal: action.signal } };
 }
 
-function fallbackToProto(value: Fallback): Init<typeof pb.FallbackSchema> {
+export function fallbackToProto(value: Fallback): Init<typeof pb.FallbackSchema> {
   return { action: value.kind === "static_policy" ? { case: "staticPolicy", value: {} } : refusalToProto(value) };
 }
 
@@ -322,12 +351,16 @@ export function specToProto(spec: SandboxSpec): Init<typeof pb.SandboxSpecSchema
         syscalls: [...trigger.syscalls],
         categories: trigger.categories.map((category) => numberOf(CATEGORIES, category)),
         ...(trigger.match === undefined ? {} : { match: matchToProto(trigger.match) }),
-        requiredIntegrity: trigger.requiredIntegrity === undefined ? 0 : numberOf(INTEGRITIES, trigger.requiredIntegrity),
+        requiredIntegrity:
+          trigger.requiredIntegrity === undefined ? 0 : numberOf(INTEGRITIES, trigger.requiredIntegrity),
       })),
       verdictTimeout: durationFromMs(holds.verdictTimeoutMs),
       maxHold: durationFromMs(holds.maxHoldMs),
       onTimeout: fallbackToProto(holds.onTimeout),
-      onNoDecider: { grace: durationFromMs(holds.onNoDecider.graceMs), fallback: fallbackToProto(holds.onNoDecider.fallback) },
+      onNoDecider: {
+        grace: durationFromMs(holds.onNoDecider.graceMs),
+        fallback: fallbackToProto(holds.onNoDecider.fallback),
+      },
       maxHeld: holds.maxHeld,
       coalesce: holds.coalesce,
     },
@@ -357,11 +390,15 @@ export function processFromProto(message: pbProcess.ProcessSpec | undefined): Pr
   const env = Object.entries(message?.env ?? {});
   for (const [name, value] of env) {
     if (name === "" || name.includes("=") || name.includes("\0") || value.includes("\0")) {
-      throw invalidField(`process.env[${JSON.stringify(name)}]`, 'a name is not empty and has no "=", and neither part a zero byte');
+      throw invalidField(
+        `process.env[${JSON.stringify(name)}]`,
+        'a name is not empty and has no "=", and neither part a zero byte',
+      );
     }
   }
   const cwd = message?.cwd ?? "";
-  if (cwd !== "" && (!cwd.startsWith("/") || cwd.includes("\0"))) throw invalidField("process.cwd", "must be an absolute path");
+  if (cwd !== "" && (!cwd.startsWith("/") || cwd.includes("\0")))
+    throw invalidField("process.cwd", "must be an absolute path");
   const terminal = message?.terminal;
   if (terminal !== undefined && (terminal.columns > 65535 || terminal.rows > 65535)) {
     throw invalidField("process.terminal", "columns and rows are at most 65535");

@@ -1,0 +1,63 @@
+import { CONNECT_CALLS, EXEC_CALLS, HOLDABLE, INJECTABLE, OPEN_CALLS } from "../../engine/bpf/filter.js";
+import type { Handler, HandlerTable } from "../../engine/loop.js";
+import { type Arch, syscallNumber } from "../../engine/syscalls/table.js";
+import type { Mediator } from "../engine/mediator.js";
+import type { EngineSandbox } from "../engine/sandbox.js";
+import type { CallCategory } from "../model.js";
+import { connectHandler } from "./connect.js";
+import { execveatHandler, execveHandler } from "./exec.js";
+import { creatHandler, openatHandler, openFileHandler } from "./open.js";
+import { registersHandler } from "./registers.js";
+
+type Make = (mediator: Mediator) => Handler<EngineSandbox>;
+
+/** Calls whose arguments are in memory. */
+const DECODED: Readonly<Record<string, Make>> = {
+  execve: execveHandler,
+  execveat: execveatHandler,
+  open: openFileHandler,
+  openat: openatHandler,
+  creat: creatHandler,
+  connect: connectHandler,
+};
+
+const CATEGORIES: Readonly<Record<CallCategory, readonly string[]>> = {
+  file: OPEN_CALLS,
+  network: [...CONNECT_CALLS, "socket", "socketpair"],
+  memory: ["mprotect", "pkey_mprotect"],
+  ipc: ["kill", "tkill", "tgkill", "pidfd_open", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"],
+  process: [
+    ...EXEC_CALLS,
+    "clone",
+    "clone3",
+    "fork",
+    "vfork",
+    "setuid",
+    "setgid",
+    "setpriority",
+    "prctl",
+    "userfaultfd",
+  ],
+};
+
+/** The category of a call that can be held. */
+export function categoryOf(syscall: string): CallCategory {
+  const found = Object.entries(CATEGORIES).find(([, names]) => names.includes(syscall));
+  return (found?.[0] ?? "process") as CallCategory;
+}
+
+/**
+ * One handler for every call that a filter can notify: what can be held, and what a checkpointable
+ * sandbox leaves to the engine.
+ */
+export function createHandlers(arch: Arch, mediator: Mediator): HandlerTable<EngineSandbox> {
+  const table = new Map<number, Handler<EngineSandbox>>();
+  for (const name of new Set([...HOLDABLE, ...INJECTABLE.map(({ syscall }) => syscall)])) {
+    const number = syscallNumber(arch, name);
+    // openat2's flags are in memory: it is refused, never notified, where opens are held.
+    if (number === undefined || name === "openat2") continue;
+    const make = DECODED[name];
+    table.set(number, make === undefined ? registersHandler(mediator, name, categoryOf(name)) : make(mediator));
+  }
+  return table;
+}
