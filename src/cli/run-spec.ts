@@ -1,0 +1,160 @@
+import { resolve } from "node:path";
+import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  Baseline,
+  CallCategory,
+  FilesystemPolicySchema,
+  HoldPolicySchema,
+  LifetimePolicySchema,
+  NetworkPolicySchema,
+  type NetworkRuleSchema,
+  ProtectionPolicySchema,
+  type SandboxSpec,
+  SandboxSpecSchema,
+  Transport,
+} from "../gen/sandgate/v1/policy_pb.js";
+import { OutputOverflow, type ProcessSpec, ProcessSpecSchema, StdinMode } from "../gen/sandgate/v1/process_pb.js";
+import { UsageError } from "./failure.js";
+import type { Destination } from "./network-rule.js";
+import { parseDestination, parsePorts, type RuleTransport } from "./network-rule.js";
+
+/** The policy options of `run`, as typed. */
+export interface PolicyOptions {
+  readonly read?: readonly string[];
+  readonly write?: readonly string[];
+  readonly netAllow?: readonly string[];
+  readonly netDeny?: readonly string[];
+  readonly bind?: readonly string[];
+  readonly name?: string;
+  readonly label?: readonly string[];
+  readonly checkpointable?: boolean;
+  readonly allowDegraded?: readonly string[];
+  /** False with --no-baseline. */
+  readonly baseline?: boolean;
+  readonly ask?: boolean;
+}
+
+/** Time a person has for an answer. */
+export const ASK_TIMEOUT_MS = 5 * 60_000;
+/** Bound on the whole wait of a call, the time behind other questions included. */
+const ASK_MAX_HOLD_MS = 10 * 60_000;
+
+/** Adds what the options say to `base`; lists grow, single values replace. Relative paths start at `callerCwd`. */
+export function buildSpec(base: SandboxSpec | undefined, options: PolicyOptions, callerCwd: string, timeoutMs: number): SandboxSpec {
+  const spec = base === undefined ? create(SandboxSpecSchema) : clone(SandboxSpecSchema, base);
+  const filesystem = spec.filesystem ?? create(FilesystemPolicySchema);
+  const network = spec.network ?? create(NetworkPolicySchema);
+  filesystem.readable.push(...(options.read ?? []).map((path) => resolve(callerCwd, path)));
+  filesystem.writable.push(...(options.write ?? []).map((path) => resolve(callerCwd, path)));
+  if (options.baseline === false) filesystem.baseline = Baseline.NONE;
+  const widened = create(NetworkPolicySchema, {
+    allow: (options.netAllow ?? []).map(ruleOf),
+    deny: (options.netDeny ?? []).map(ruleOf),
+    bind: (options.bind ?? []).flatMap(parsePorts),
+  });
+  network.allow.push(...widened.allow);
+  network.deny.push(...widened.deny);
+  network.bind.push(...widened.bind);
+  spec.filesystem = filesystem;
+  spec.network = network;
+  if (options.name !== undefined) spec.displayName = options.name;
+  for (const label of options.label ?? []) {
+    const [key, value] = keyAndValue(label, "--label", "KEY=VALUE");
+    spec.labels[key] = value;
+  }
+  if (options.checkpointable === true) spec.checkpointable = true;
+  if ((options.allowDegraded ?? []).length > 0) {
+    spec.protections ??= create(ProtectionPolicySchema);
+    spec.protections.mayDegrade.push(...(options.allowDegraded ?? []));
+  }
+  if (timeoutMs > 0) {
+    spec.lifetime ??= create(LifetimePolicySchema);
+    spec.lifetime.maxDuration = durationFromMs(timeoutMs);
+  }
+  if (options.ask === true) addQuestions(spec);
+  return spec;
+}
+
+/**
+ * Holds each execve, connect and write-open that nothing settles, and lets an answer open any file for
+ * writing or reach any TCP destination: with a person at the terminal, the person is the ceiling.
+ */
+function addQuestions(spec: SandboxSpec): void {
+  spec.holds ??= create(HoldPolicySchema);
+  const holds = create(HoldPolicySchema, {
+    triggers: [
+      { syscalls: ["execve", "execveat"] },
+      { syscalls: ["connect"] },
+      { categories: [CallCategory.FILE], match: { writesOnly: true } },
+    ],
+  });
+  spec.holds.triggers.push(...holds.triggers);
+  spec.holds.verdictTimeout ??= durationFromMs(ASK_TIMEOUT_MS);
+  spec.holds.maxHold ??= durationFromMs(ASK_MAX_HOLD_MS);
+  spec.holds.coalesce = true;
+  if (!spec.filesystem?.grantableWritable.includes("/")) spec.filesystem?.grantableWritable.push("/");
+  spec.network?.grantable.push(...create(NetworkPolicySchema, { grantable: [{ transport: Transport.TCP }] }).grantable);
+}
+
+/** The process options of `run` and `exec`, as typed. */
+export interface ProcessOptions {
+  readonly cwd?: string;
+  readonly env?: readonly string[];
+  readonly clearEnv?: boolean;
+}
+
+export interface ProcessSetting {
+  readonly callerCwd: string;
+  readonly callerEnv: Readonly<Record<string, string | undefined>>;
+  /** Directory when --cwd is not given. */
+  readonly defaultCwd: string;
+  readonly terminal: { readonly columns: number; readonly rows: number } | undefined;
+  readonly stdin: boolean;
+}
+
+export function buildProcess(argv: readonly string[], options: ProcessOptions, setting: ProcessSetting): ProcessSpec {
+  const { terminal, callerCwd, callerEnv } = setting;
+  const env: Record<string, string> = {};
+  const term = callerEnv["TERM"];
+  if (terminal !== undefined && term !== undefined && options.clearEnv !== true) env["TERM"] = term;
+  for (const text of options.env ?? []) {
+    if (text.includes("=")) {
+      const [key, value] = keyAndValue(text, "--env", "NAME=VALUE or NAME");
+      env[key] = value;
+    } else {
+      const value = callerEnv[text];
+      if (value === undefined) throw new UsageError(`--env ${text}: you have no variable of that name; write ${text}=VALUE`);
+      env[text] = value;
+    }
+  }
+  const process: MessageInitShape<typeof ProcessSpecSchema> = {
+    argv: [...argv],
+    env,
+    clearEnv: options.clearEnv === true,
+    cwd: options.cwd === undefined ? setting.defaultCwd : resolve(callerCwd, options.cwd),
+    stdin: terminal === undefined && setting.stdin ? StdinMode.PIPE : StdinMode.CLOSED,
+    outputOverflow: OutputOverflow.WAIT,
+  };
+  if (terminal !== undefined) process.terminal = terminal;
+  return create(ProcessSpecSchema, process);
+}
+
+/** Splits at the first "=". Throws UsageError. */
+export function keyAndValue(text: string, option: string, form: string): [string, string] {
+  const equals = text.indexOf("=");
+  if (equals <= 0) throw new UsageError(`${option} ${text}: write ${form}`);
+  return [text.slice(0, equals), text.slice(equals + 1)];
+}
+
+const TRANSPORTS: Readonly<Record<RuleTransport, Transport>> = {
+  tcp: Transport.TCP,
+  udp: Transport.UDP,
+  icmp: Transport.ICMP,
+  unix: Transport.UNIX,
+};
+
+function ruleOf(text: string): MessageInitShape<typeof NetworkRuleSchema> {
+  const { transport, host, ports }: Destination = parseDestination(text);
+  return { transport: transport === undefined ? Transport.UNSPECIFIED : TRANSPORTS[transport], host, ports: ports.map((range) => ({ ...range })) };
+}
