@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * The first process of a sandbox's PID namespace; or, where no Landlock layer confines signals, the subreaper
+ * that keeps a sandbox's processes together. It tells the warden of each exit. When the warden closes
+ * its socket, all that is below ends.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/capability.h>
+#include <poll.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "../kernel.h"
+#include "child.h"
+#include "sweep.h"
+#include "wire.h"
+
+#define WARDEN_FD 3
+
+static void on_child(int signal_number)
+{
+	(void)signal_number;
+}
+
+static int write_file(const char *path, const char *text)
+{
+	cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
+
+	if (fd < 0 || write(fd, text, strlen(text)) < 0)
+		return -errno;
+	return 0;
+}
+
+/* Maps one id to itself. user_namespaces(7): a process may do so for itself once setgroups is denied. */
+static void map_ids(const struct launch_setup *setup)
+{
+	static const char *const files[] = {"/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/gid_map"};
+	char text[3][48];
+
+	snprintf(text[0], sizeof(text[0]), "deny");
+	snprintf(text[1], sizeof(text[1]), "%u %u 1", setup->uid, setup->uid);
+	snprintf(text[2], sizeof(text[2]), "%u %u 1", setup->gid, setup->gid);
+	/* These files belong to root while the process is not dumpable. */
+	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
+	for (int i = 0; i < 3; i++) {
+		int r = write_file(files[i], text[i]);
+
+		if (r < 0)
+			fail_launch(setup->status_fd, SG_STAGE_NAMESPACES, r, files[i], strlen(files[i]));
+	}
+	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
+}
+
+/* Without a namespace the init has to kill, perhaps processes of another user; nothing else needs a right. */
+static void give_up_rights(bool namespaced)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct data[2];
+
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	if (syscall(SYS_capget, &header, data) < 0)
+		_exit(126);
+	data[0].permitted &= namespaced ? 0 : 1u << CAP_KILL;
+	data[0].effective = data[0].permitted;
+	data[0].inheritable = 0;
+	data[1] = (struct __user_cap_data_struct){0};
+	if (syscall(SYS_capset, &header, data) < 0)
+		_exit(126);
+}
+
+static void tell(const struct init_message *message)
+{
+	/* When the warden is gone there is nobody to tell, and the loop ends at the end of the socket. */
+	(void)!write(WARDEN_FD, message, sizeof(*message));
+}
+
+/* Reaps what ended. Returns false when no child is left. */
+static bool reap(void)
+{
+	struct rusage usage;
+	int status;
+	pid_t pid;
+
+	while ((pid = wait4(-1, &status, WNOHANG | __WALL, &usage)) > 0) {
+		struct init_message exited = {.kind = INIT_EXITED, .pid = pid, .status = status};
+
+		exited.user_us = (uint64_t)usage.ru_utime.tv_sec * 1000000u + (uint64_t)usage.ru_utime.tv_usec;
+		exited.system_us = (uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
+		exited.max_rss_kib = (uint64_t)usage.ru_maxrss;
+		tell(&exited);
+	}
+	return pid == 0;
+}
+
+static pid_t start_main(const struct launch_setup *setup)
+{
+	pid_t pid;
+
+	if (setup->plan->flags & SG_PLAN_NEW_USER_NAMESPACE)
+		map_ids(setup);
+	pid = clone_process(CLONE_FILES, NULL);
+	if (pid == 0)
+		run_launch_child(setup);
+	if (pid < 0)
+		fail_launch(setup->status_fd, SG_STAGE_CLONE, pid, "clone", 5);
+	return pid;
+}
+
+/* Gives the init a descriptor table of its own with the warden's socket alone. */
+static void settle(const struct launch_setup *setup, bool namespaced, pid_t main_pid)
+{
+	struct init_message settled = {.kind = INIT_SETTLED, .pid = main_pid};
+
+	if (syscall(NR_close_range, ~0u >> 1, ~0u, CLOSE_RANGE_UNSHARE_TABLE) < 0 ||
+	    dup3(setup->init_fd, WARDEN_FD, O_CLOEXEC) < 0 || dup3(0, 1, 0) < 0 || dup3(0, 2, 0) < 0 ||
+	    syscall(NR_close_range, WARDEN_FD + 1u, ~0u, 0) < 0)
+		_exit(126);
+	prctl(PR_SET_NAME, "sandgate-init", 0, 0, 0);
+	give_up_rights(namespaced);
+	tell(&settled);
+}
+
+void run_init(const struct launch_setup *setup)
+{
+	struct sigaction child = {.sa_handler = on_child};
+	bool namespaced = (setup->plan->flags & SG_PLAN_NEW_PID_NAMESPACE) != 0;
+	sigset_t blocked, none;
+	pid_t main_pid;
+
+	sigemptyset(&none);
+	sigemptyset(&blocked);
+	sigaddset(&blocked, SIGCHLD);
+	sigprocmask(SIG_SETMASK, &blocked, NULL);
+	setsid();
+	if (namespaced)
+		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
+	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
+	main_pid = start_main(setup);
+	sigaction(SIGCHLD, &child, NULL);
+	settle(setup, namespaced, main_pid);
+	for (;;) {
+		struct pollfd wait = {.fd = WARDEN_FD, .events = POLLIN};
+
+		if (ppoll(&wait, 1, NULL, &none) < 0 && errno != EINTR)
+			break;
+		if (wait.revents != 0)
+			break;
+		reap();
+	}
+	if (!namespaced)
+		end_descendants(NULL, NULL, 0);
+	_exit(0);
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0
+/* The steps from a new process to its program. Their order is enum sg_stage; see it in abi.h. */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../kernel.h"
+#include "child.h"
+#include "confine.h"
+#include "plan.h"
+#include "program.h"
+#include "wire.h"
+
+#define STATUS_FD 3 /* of a child that has its own descriptor table */
+
+struct child {
+	struct launch_page *page;
+	struct plan plan;
+	int stdio[3];
+	int status_fd;
+	struct rlimit open_files;
+	char program[PATH_MAX];
+};
+
+pid_t clone_process(unsigned long flags, int32_t *parent_tid)
+{
+	if (parent_tid != NULL)
+		flags |= CLONE_PARENT_SETTID;
+	long pid = syscall(SYS_clone, flags | SIGCHLD, NULL, parent_tid, NULL, NULL);
+
+	return pid < 0 ? -errno : (pid_t)pid;
+}
+
+void fail_launch(int status_fd, uint32_t stage, int error, const char *argument, size_t length)
+{
+	struct {
+		struct status_message head;
+		char argument[PATH_MAX];
+	} message = {.head = {.kind = STATUS_FAILED, .stage = stage, .error = error, .listener_fd = -1}};
+
+	if (length > sizeof(message.argument))
+		length = sizeof(message.argument);
+	memcpy(message.argument, argument, length);
+	message.head.detail = (uint32_t)length;
+	/* When this cannot be sent the warden is gone, or learns the stage from the shared page. */
+	(void)!write(status_fd, &message, sizeof(message.head) + length);
+	_exit(127);
+}
+
+static void enter(struct child *child, enum sg_stage stage)
+{
+	child->page->stage = stage;
+	child->page->stage_ns[stage] = monotonic_ns();
+}
+
+static _Noreturn void fail(struct child *child, int error, const char *argument)
+{
+	fail_launch(child->status_fd, child->page->stage, error, argument, strlen(argument));
+}
+
+static _Noreturn void fail_about(struct child *child, int error, const struct subject *subject)
+{
+	fail_launch(child->status_fd, child->page->stage, error, subject->bytes, subject->length);
+}
+
+/* The kernel clears this when ids change. `parent` is 0 when an init is the parent. */
+static void die_with_parent(struct child *child, pid_t parent)
+{
+	if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0)
+		fail(child, -errno, "parent_death_signal");
+	if (parent != 0 && getppid() != parent)
+		fail(child, -ESRCH, "warden");
+}
+
+static void reset_signals(void)
+{
+	sigset_t none;
+
+	/* The warden was started with all at their defaults but this one. */
+	signal(SIGPIPE, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+}
+
+static void take_terminal(struct child *child)
+{
+	if (!(child->plan.head->flags & SG_PLAN_TERMINAL))
+		return;
+	enter(child, SG_STAGE_TERMINAL);
+	if (ioctl(child->stdio[0], TIOCSCTTY, 0) < 0)
+		fail(child, -errno, "stdin");
+}
+
+static void enter_directory(struct child *child)
+{
+	enter(child, SG_STAGE_CWD);
+	if (chdir(child->plan.cwd) < 0)
+		fail(child, -errno, child->plan.cwd);
+}
+
+static void choose_program(struct child *child)
+{
+	int r;
+
+	enter(child, SG_STAGE_PROGRAM);
+	r = find_program(&child->plan, child->program);
+	if (r < 0)
+		fail(child, r, child->plan.argv[0]);
+}
+
+static void report(struct child *child, enum status_kind kind)
+{
+	struct status_message message = {.kind = kind, .stage = child->page->stage, .inner_pid = getpid()};
+
+	message.listener_fd = child->page->listener_fd;
+	message.open_files_soft = child->open_files.rlim_cur;
+	message.open_files_hard = child->open_files.rlim_max;
+	memcpy(message.stage_ns, child->page->stage_ns, sizeof(message.stage_ns));
+	/* write, not sendmsg: the filter is in place and may hold that one. */
+	if (write(child->status_fd, &message, sizeof(message)) != (ssize_t)sizeof(message))
+		_exit(127);
+}
+
+static void wait_for_engine(struct child *child, int go_fd)
+{
+	uint64_t go;
+
+	enter(child, SG_STAGE_ATTACH);
+	for (;;) {
+		ssize_t got = read(go_fd, &go, sizeof(go));
+
+		if (got == (ssize_t)sizeof(go))
+			return;
+		if (got >= 0 || errno != EINTR)
+			fail(child, got < 0 ? -errno : -EPIPE, "go");
+	}
+}
+
+/* Gives the process a descriptor table with 0, 1, 2 and, until exec, the status socket. */
+static void arrange_descriptors(struct child *child, bool shared)
+{
+	enter(child, SG_STAGE_DESCRIPTORS);
+	if (shared && syscall(NR_close_range, (unsigned int)INT_MAX, ~0u, CLOSE_RANGE_UNSHARE_TABLE) < 0)
+		fail(child, -errno, "unshare");
+	for (int i = 0; i < 3; i++)
+		if (dup3(child->stdio[i], i, 0) < 0)
+			fail(child, -errno, "stdio");
+	if (dup3(child->status_fd, STATUS_FD, O_CLOEXEC) < 0)
+		fail(child, -errno, "status");
+	child->status_fd = STATUS_FD;
+	if (syscall(NR_close_range, STATUS_FD + 1u, ~0u, 0) < 0)
+		fail(child, -errno, "close_range");
+}
+
+static _Noreturn void become_program(struct child *child)
+{
+	enter(child, SG_STAGE_ENVIRONMENT);
+	if (child->plan.envp == NULL)
+		fail(child, -EINVAL, "environment");
+	enter(child, SG_STAGE_EXEC);
+	report(child, STATUS_EXECING);
+	execve(child->program, child->plan.argv, child->plan.envp);
+	fail(child, -errno, child->program);
+}
+
+/* The two Landlock layers; between them the keeper is forked, which stays in the outer one. */
+static void enter_layers(struct child *child, const struct launch_setup *setup)
+{
+	const struct plan *plan = &child->plan;
+	bool layered = !(plan->head->flags & SG_PLAN_NO_LANDLOCK);
+	struct subject subject;
+	pid_t pid;
+	int r;
+
+	if (layered) {
+		enter(child, SG_STAGE_LANDLOCK_OUTER);
+		if (plan->outer == NULL)
+			fail(child, -EINVAL, "ruleset");
+		r = restrict_to(plan->outer, &subject);
+		if (r < 0)
+			fail_about(child, r, &subject);
+	}
+
+	enter(child, SG_STAGE_KEEPER);
+	pid = clone_process(CLONE_PARENT, &child->page->keeper_pid);
+	if (pid == 0)
+		run_keeper(setup);
+	if (pid < 0)
+		fail(child, pid, "clone");
+
+	if (layered) {
+		enter(child, SG_STAGE_LANDLOCK_INNER);
+		r = restrict_to(plan->inner != NULL ? plan->inner : plan->outer, &subject);
+		if (r < 0)
+			fail_about(child, r, &subject);
+	}
+}
+
+static void start_nursery(struct child *child, const struct launch_setup *setup)
+{
+	pid_t pid;
+
+	if (!(child->plan.head->flags & SG_PLAN_NURSERY))
+		return;
+	enter(child, SG_STAGE_NURSERY);
+	pid = clone_process(CLONE_PARENT, &child->page->nursery_pid);
+	if (pid == 0)
+		run_nursery(setup->nursery_fd);
+	if (pid < 0)
+		fail(child, pid, "clone");
+}
+
+void run_launch_child(const struct launch_setup *setup)
+{
+	struct child child = {0};
+	struct subject subject = {0};
+	uint32_t flags;
+	pid_t parent = setup->init_fd < 0 ? setup->warden_pid : 0;
+	int r;
+
+	child.page = setup->page;
+	child.status_fd = setup->status_fd;
+	memcpy(child.stdio, setup->stdio, sizeof(child.stdio));
+	reset_signals();
+	r = load_plan(setup->plan, setup->plan_size, setup->memfd, &child.plan);
+	if (r < 0)
+		fail_launch(child.status_fd, SG_STAGE_RECEIVE, r, "plan", 4);
+	flags = child.plan.head->flags;
+
+	enter(&child, SG_STAGE_SESSION);
+	if (setsid() < 0)
+		fail(&child, -errno, "setsid");
+	die_with_parent(&child, parent);
+	take_terminal(&child);
+	if (flags & (SG_PLAN_NEW_PID_NAMESPACE | SG_PLAN_NEW_USER_NAMESPACE))
+		enter(&child, SG_STAGE_NAMESPACES); /* made with the init; it has reported what failed */
+
+	enter(&child, SG_STAGE_IDS);
+	r = apply_ids(&child.plan, &subject);
+	if (r < 0)
+		fail_about(&child, r, &subject);
+	die_with_parent(&child, parent);
+
+	umask(flags & SG_PLAN_UMASK ? child.plan.head->umask & 0777 : 022);
+	enter_directory(&child);
+	choose_program(&child);
+
+	enter(&child, SG_STAGE_RLIMITS);
+	r = apply_limits(&child.plan);
+	if (r < 0)
+		fail(&child, r, "rlimit");
+
+	enter(&child, SG_STAGE_CAPABILITIES);
+	r = drop_capabilities(flags & SG_PLAN_NO_BOUNDING, &subject);
+	if (r < 0)
+		fail_about(&child, r, &subject);
+
+	enter(&child, SG_STAGE_NO_NEW_PRIVS);
+	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		fail(&child, -errno, "no_new_privs");
+
+	enter_layers(&child, setup);
+
+	enter(&child, SG_STAGE_FILTER);
+	r = install_filter(&child.plan, &child.page->listener_fd);
+	if (r < 0)
+		fail(&child, r, "filter");
+
+	child.open_files = setup->open_files;
+	open_files_limit(&child.plan, &child.open_files);
+	report(&child, STATUS_READY);
+	wait_for_engine(&child, setup->go_fd);
+	start_nursery(&child, setup);
+	arrange_descriptors(&child, true);
+	become_program(&child);
+}
+
+void run_exec_child(const struct sg_plan *plan, size_t size, const int fds[6])
+{
+	static struct launch_page page = {.listener_fd = -1};
+	struct child child = {0};
+	int r;
+
+	child.page = &page;
+	child.status_fd = fds[3];
+	memcpy(child.stdio, fds, sizeof(child.stdio));
+	r = load_plan(plan, size, fds[5], &child.plan);
+	if (r < 0)
+		fail_launch(child.status_fd, SG_STAGE_RECEIVE, r, "plan", 4);
+
+	enter(&child, SG_STAGE_SESSION);
+	if (setsid() < 0)
+		fail(&child, -errno, "setsid");
+	report(&child, STATUS_READY);
+	wait_for_engine(&child, fds[4]);
+	take_terminal(&child);
+	enter_directory(&child);
+	choose_program(&child);
+	arrange_descriptors(&child, false);
+	become_program(&child);
+}

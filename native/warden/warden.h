@@ -1,0 +1,83 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The warden: one small, single-threaded process that launches, reaps and guards all sandboxes of a server.
+ * It waits for nothing but its epoll set. See abi.h for what it speaks with the server.
+ */
+#ifndef SANDGATE_WARDEN_H
+#define SANDGATE_WARDEN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <sys/resource.h>
+#include <sys/types.h>
+
+#include "../abi.h"
+#include "child.h"
+#include "outbox.h"
+#include "table.h"
+#include "wire.h"
+
+#define CONTROL_FD 3
+#define DESCRIPTOR_LIMIT 65536u
+#define PAGE_COUNT 1024u /* launches between their start and their program's */
+#define MESSAGE_LIMIT (256u << 10)
+
+enum event_kind {
+	EVENT_CONTROL,
+	EVENT_SIGNAL,
+	EVENT_STATUS,
+	EVENT_INIT,
+};
+
+struct warden {
+	pid_t pid;
+	int epoll_fd;
+	int signal_fd;
+	struct rlimit open_files; /* as it was started with */
+	struct table *table;
+	struct outbox *outbox;
+	void *message; /* MESSAGE_LIMIT bytes */
+	struct launch_page *free_pages[PAGE_COUNT];
+	unsigned int free_page_count;
+	unsigned int starting;  /* launches whose children are not all known yet */
+	unsigned int sharing;   /* children that use the warden's descriptor table */
+	bool has_strays;        /* such a child was killed and may have left descriptors */
+	bool more_to_reap;
+	bool ending;
+};
+
+struct ending {
+	int status; /* as wait(2) gives it */
+	uint64_t user_us;
+	uint64_t system_us;
+	uint64_t max_rss_kib;
+};
+
+/* begin.c: LAUNCH and EXEC. The packet's descriptors are taken or closed. */
+void begin_launch(struct warden *warden, const struct sg_plan *plan, size_t size, struct packet *packet);
+void begin_exec(struct warden *warden, const struct sg_plan *plan, size_t size, struct packet *packet);
+int watch_fd(struct warden *warden, int fd, uint32_t events, enum event_kind kind, const struct launch *launch);
+
+/* supervise.c: what becomes of a launch. Each may forget it. */
+void read_status(struct warden *warden, struct launch *launch);
+void read_init(struct warden *warden, struct launch *launch);
+void reap_children(struct warden *warden);
+void kill_sandbox(struct warden *warden, struct launch *launch);
+int signal_process(struct launch *launch, int number, bool group);
+
+/* Closes what a launch shared with its child, once that has its own table or is gone. */
+void release_shared(struct warden *warden, struct launch *launch);
+void set_failure(struct launch *launch, uint32_t stage, int error, const void *argument, size_t length);
+
+/* reports.c: messages to the server. */
+void post_hello(struct warden *warden);
+void post_ready(struct warden *warden, struct launch *launch);
+void post_started(struct warden *warden, const struct launch *launch);
+void post_failed(struct warden *warden, uint64_t launch_id, const struct failure *failure);
+void post_exited(struct warden *warden, const struct launch *launch, const struct ending *ending);
+void post_gone(struct warden *warden, const struct launch *launch);
+
+/* strays.c: closes descriptors that belong to no launch any more. */
+void close_strays(struct warden *warden);
+
+#endif
