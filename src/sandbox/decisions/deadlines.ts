@@ -60,7 +60,7 @@ export function createDeadlines<T extends Deadline>(clock: Clock, expire: (entry
   }
 
   function remove(entry: T): void {
-    const { place } = entry;
+    const place = entry.duePlace;
     if (place < 0) return;
     entry.duePlace = -1;
     const last = heap.pop();

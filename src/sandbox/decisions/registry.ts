@@ -641,7 +641,7 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
 
   // ------------------------------------------------------------------------------------------- sessions
 
-  function openDecider(tenant: string, identity: string, deciderOptions: DeciderOptions): DeciderSession {
+  function openDecider(tenant: string, identity: string, wanted: DeciderOptions): DeciderSession {
     let ofTenant = 0;
     for (const other of sessions) if (other.tenant === tenant) ofTenant += 1;
     if (ofTenant >= limits.maxDecidersPerTenant) {
@@ -650,9 +650,9 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
         metadata: { limit: "deciders", value: String(limits.maxDecidersPerTenant) },
       });
     }
-    const matchKey = JSON.stringify(deciderOptions.match ?? {});
-    const holder = [...sessions].find((other) => other.tenant === tenant && competes(other, deciderOptions, matchKey));
-    if (holder !== undefined && !deciderOptions.takeOver) {
+    const matchKey = JSON.stringify(wanted.match ?? {});
+    const holder = [...sessions].find((other) => other.tenant === tenant && competes(other, wanted, matchKey));
+    if (holder !== undefined && !wanted.takeOver) {
       throw new SandboxError(
         "failed_precondition",
         `decider "${holder.options.name}" holds the lease for these calls`,
@@ -669,10 +669,10 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
       sessionId,
       tenant,
       identity,
-      options: deciderOptions,
-      wants: deciderOptions.match === undefined ? () => true : compileMatch(deciderOptions.match),
+      options: { ...wanted, name: wanted.name || sessionId },
+      wants: wanted.match === undefined ? () => true : compileMatch(wanted.match),
       matchKey,
-      rank: rankOf(deciderOptions, holder !== undefined),
+      rank: rankOf(wanted, holder !== undefined),
       queue: new Set(),
       inFlight: new Set(),
       outbox: createOutbox({
@@ -683,13 +683,13 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
           sessionId,
           ...opened,
           heartbeatIntervalMs: limits.heartbeatIntervalMs,
-          mayAllow: deciderOptions.mayAllow,
+          mayAllow: wanted.mayAllow,
         }),
         takeCalls: () => takeCalls(session),
         load: () => ({ inFlight: session.inFlight.size, queued: session.queue.size }),
         abandoned: () => closeSession(session),
       }),
-      window: Math.min(deciderOptions.window, limits.maxWindow),
+      window: Math.min(wanted.window, limits.maxWindow),
       state: "open",
     };
     sessions.add(session);

@@ -39,7 +39,7 @@ export const transports: Readonly<Record<model.Transport, Transport>> = {
   unix: Transport.UNIX,
 };
 
-const sandboxStates: Readonly<Record<model.SandboxState, SandboxState>> = {
+export const sandboxStates: Readonly<Record<model.SandboxState, SandboxState>> = {
   created: SandboxState.CREATED,
   running: SandboxState.RUNNING,
   paused: SandboxState.PAUSED,
@@ -91,7 +91,7 @@ export function exitStatusToProto(exit: model.ExitStatus): Init<typeof ExitStatu
   };
 }
 
-function resultToProto(result: model.ExitStatus["result"]): Init<typeof ExitStatusSchema>["result"] {
+function resultToProto(result: model.ExitStatus["result"]): NonNullable<Init<typeof ExitStatusSchema>["result"]> {
   switch (result.kind) {
     case "code":
       return { case: "code", value: result.code };

@@ -1,7 +1,7 @@
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { invalidField, SandboxError } from "../../base/errors.js";
 import * as pb from "../../gen/sandgate/v1/decision_pb.js";
-import { SignalScope as ProtoScope } from "../../gen/sandgate/v1/process_pb.js";
+import { type Kill, SignalScope as ProtoScope } from "../../gen/sandgate/v1/policy_pb.js";
 import type {
   DeciderMessage,
   DeciderOptions,
@@ -162,7 +162,7 @@ function actionFromProto(action: pb.Verdict["action"]): VerdictAction {
   }
 }
 
-function killFromProto({ scope, signal }: pb.Kill): VerdictAction {
+function killFromProto({ scope, signal }: Kill): VerdictAction {
   switch (scope) {
     case ProtoScope.UNSPECIFIED:
     case ProtoScope.PROCESS:
