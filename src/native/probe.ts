@@ -1,28 +1,36 @@
-import { check, type Library } from "./library.js";
+import { readFileSync } from "node:fs";
+import type { Library } from "./library.js";
 
-/** What this host offers, asked of the kernel without changing this process. */
+/** What this host offers, asked of the kernel without changing this process. Negative results are -errno. */
 export interface Probe {
-  /** Landlock's ABI version; 0 when it is not there. */
+  /** Landlock's ABI version. */
   landlockAbi(): number;
-  /** Whether seccomp(2) knows all these filter flags. */
-  knowsFilterFlags(flags: number): boolean;
-  /** 0, or the positive errno with which a child in these new namespaces (CLONE_NEW*) is refused. */
+  /** 1 when seccomp(2) knows all these filter flags, 0 when not. */
+  filterFlags(flags: number): number;
+  /** 0 when a child can be born in new namespaces of these CLONE_NEW* flags. */
   namespaces(flags: number): number;
-  /** Whether this process has the capability, by number. */
-  hasCapability(capability: number): boolean;
-  /** 0, or the positive errno with which pidfd_getfd(2) is refused. */
+  /** 1 when this process has the capability, by number. */
+  capability(number: number): number;
+  /** 0 when pidfd_getfd(2) is permitted. */
   pidfdGetfd(): number;
-  /** 0, or the positive errno with which process_vm_readv(2) is refused. */
+  /** 0 when process_vm_readv(2) is permitted. */
   readMemory(): number;
+  /** Hard RLIMIT_NOFILE of this process. */
+  maxOpenFiles(): number;
 }
 
 export function createProbe(library: Library): Probe {
   return {
-    landlockAbi: () => Math.max(0, library.probeLandlock()),
-    knowsFilterFlags: (flags) => library.probeFilterFlags(flags) === 1,
-    namespaces: (flags) => -Math.min(0, library.probeNamespaces(flags)),
-    hasCapability: (capability) => check("capget", library.probeCapability(capability)) === 1,
-    pidfdGetfd: () => -Math.min(0, library.probePidfdGetfd()),
-    readMemory: () => -Math.min(0, library.probeReadMemory()),
+    landlockAbi: () => library.probeLandlock(),
+    filterFlags: (flags) => library.probeFilterFlags(flags),
+    namespaces: (flags) => library.probeNamespaces(flags),
+    capability: (number) => library.probeCapability(number),
+    pidfdGetfd: () => library.probePidfdGetfd(),
+    readMemory: () => library.probeReadMemory(),
+    maxOpenFiles() {
+      // proc(5): "Max open files   soft   hard   files"
+      const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync("/proc/self/limits", "latin1"))?.[1];
+      return hard === undefined || hard === "unlimited" ? Number.MAX_SAFE_INTEGER : Number(hard);
+    },
   };
 }

@@ -44,7 +44,8 @@ export interface Spawned {
 export interface Registry<Streams extends ProcessStreams> {
   /** Checks everything that can be checked without starting anything. */
   validate(input: SpawnInput): readonly SandboxError[];
-  spawn(principal: Principal, input: SpawnInput): Promise<Spawned>;
+  /** `prepare` gets the main process's streams before anything is started. */
+  spawn(principal: Principal, input: SpawnInput, prepare?: (streams: Streams) => void): Promise<Spawned>;
   exec(principal: Principal, sandboxId: string, processId: string, process: ProcessSpec): Promise<ProcessInfo>;
   get(principal: Principal, sandboxId: string): SandboxInfo;
   /** Oldest first. */
@@ -416,7 +417,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       return compiler.compileLaunch(input.spec, input.process, { nursery: input.execs }).warnings;
     },
 
-    async spawn(principal, input) {
+    async spawn(principal, input, prepare) {
       if (draining) throw new SandboxError("unavailable", "the service is shutting down", { reason: "DRAINING" });
       const sandboxId = input.sandboxId === "" ? randomUUID() : input.sandboxId;
       if (byKey.has(keyOf(principal.tenant, sandboxId)) || bySandboxId.has(sandboxId)) {
@@ -459,6 +460,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         settleGone,
       };
       const process = newProcess(MAIN, launchId, input.process, createStreams(input.process, input.spec));
+      prepare?.(process.streams);
       record.processes.set(MAIN, process);
       byKey.set(keyOf(principal.tenant, sandboxId), record);
       bySandboxId.set(sandboxId, record);

@@ -1,13 +1,17 @@
-import { type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { parseProcessId, parseSandboxId } from "../base/brands.js";
 import { invalidField, SandboxError } from "../base/errors.js";
+import { untilAborted } from "../base/signals.js";
 import * as pb from "../gen/sandgate/v1/sandbox_pb.js";
 import type { SandboxInfo, SandboxState, SignalScope } from "../sandbox/model.js";
 import type { ProcessStreams } from "../sandbox/ports.js";
 import type { Registry } from "../sandbox/registry.js";
+import type { OutputChunk } from "../sandbox/stdio/attachment.js";
 import type { StreamAccess } from "../sandbox/stdio/streams.js";
 import type { CallContext } from "./bridge.js";
 import { exitStatusToProto, processInfoToProto, sandboxToProto } from "./convert/common.js";
 import { millisecondsOf, processFromProto, type SpecDefaults, specFromProto } from "./convert/spec.js";
+import { outputToProto } from "./convert/stdio.js";
 import type { Idempotency } from "./idempotency.js";
 import { problemOf } from "./status.js";
 
@@ -19,6 +23,10 @@ const MAX_PAGE = 1000;
 /** Pages are cut by encoded size too, well below a client's default limit of 4 MiB. */
 const MAX_PAGE_BYTES = 1 << 20;
 const MAX_SIGNAL = 64;
+/** All fields of Sandbox but the large ones. */
+const LISTED_FIELDS = pb.SandboxSchema.fields
+  .map((field) => field.name)
+  .filter((name) => name !== "spec" && name !== "processes");
 
 const STATES: Readonly<Partial<Record<pb.SandboxState, SandboxState>>> = {
   [pb.SandboxState.CREATED]: "created",
@@ -45,13 +53,6 @@ function notYet(field: string): SandboxError {
   });
 }
 
-/** Which ids a caller may choose. */
-function checkId(id: string, field: string): void {
-  if (id !== "" && !/^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$/.test(id)) {
-    throw invalidField(field, 'at most 64 letters, digits, "_", "." and "-", not beginning with "." or "-"');
-  }
-}
-
 export function createSandboxService(options: SandboxServiceOptions) {
   const { registry, idempotency, defaults, cursor } = options;
 
@@ -70,7 +71,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     request: pb.SpawnRequest,
     context: CallContext,
   ): Promise<Response<typeof pb.SpawnResponseSchema>> {
-    checkId(request.sandboxId, "sandbox_id");
+    if (request.sandboxId !== "") parseSandboxId(request.sandboxId);
     const input = spawnInput(request, true);
     if (request.validateOnly) return { warnings: registry.validate(input).map(problemOf) };
     const from = cursor();
@@ -90,23 +91,22 @@ export function createSandboxService(options: SandboxServiceOptions) {
       outputOverflow: "wait",
       stdin: request.stdin.length > 0 ? "pipe" : "closed",
     } as const;
-    const { sandbox } = await registry.spawn(context.caller, { ...input, process });
+    const limit = Number(request.maxOutputBytes);
+    let output: AsyncIterable<OutputChunk> | undefined;
+    const { sandbox } = await registry.spawn(context.caller, { ...input, process }, (streams) => {
+      output = streams.runOutput(context.signal, limit);
+      if (request.stdin.length > 0) streams.feed(request.stdin);
+    });
     const { sandboxId } = sandbox;
     try {
-      const record = registry.streams(context.caller, sandboxId, "main");
-      if (request.stdin.length > 0) record.streams.feed(request.stdin);
+      const { ended } = registry.streams(context.caller, sandboxId, "main");
       yield { part: { case: "started", value: sandboxToProto(sandbox) } };
-      const limit = request.maxOutputBytes === 0n ? Number.POSITIVE_INFINITY : Number(request.maxOutputBytes);
       let dropped = 0;
-      for await (const chunk of record.streams.runOutput(context.signal, limit)) {
+      for await (const chunk of output ?? []) {
         dropped += chunk.dropped;
-        if (chunk.data.length > 0)
-          yield {
-            part: { case: "output", value: { stream: chunk.stream, offset: BigInt(chunk.offset), data: chunk.data } },
-          };
+        if (chunk.data.length > 0) yield { part: { case: "output", value: outputToProto(chunk) } };
       }
-      const exit = await record.ended;
-      context.signal.throwIfAborted();
+      const exit = await untilAborted(ended, context.signal);
       yield { part: { case: "result", value: { exit: exitStatusToProto(exit), droppedOutputBytes: BigInt(dropped) } } };
     } finally {
       // Also when the client went away: Run is the one call whose end kills what it started.
@@ -115,7 +115,8 @@ export function createSandboxService(options: SandboxServiceOptions) {
   }
 
   function matches(info: SandboxInfo, request: pb.ListSandboxesRequest, states: readonly SandboxState[]): boolean {
-    const { sandboxIds, labels } = request.selector ?? { sandboxIds: [], labels: {} };
+    const sandboxIds = request.selector?.sandboxIds ?? [];
+    const labels = request.selector?.labels ?? {};
     if (sandboxIds.length > 0 && !sandboxIds.includes(info.sandboxId)) return false;
     if (!Object.entries(labels).every(([key, value]) => info.spec.labels.get(key) === value)) return false;
     return states.length === 0 ? info.state !== "ended" && info.state !== "lost" : states.includes(info.state);
@@ -148,7 +149,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     const page: pb.Sandbox[] = [];
     let bytes = 0;
     for (const info of candidates.slice(0, wanted)) {
-      const sandbox = sandboxToProto(info, request.readMask?.paths ?? ["-spec", "-processes"]);
+      const sandbox = create(pb.SandboxSchema, sandboxToProto(info, request.readMask?.paths ?? LISTED_FIELDS));
       bytes += toBinary(pb.SandboxSchema, sandbox).length;
       if (page.length > 0 && bytes > MAX_PAGE_BYTES) break;
       page.push(sandbox);
@@ -182,7 +183,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
           required: true,
         },
         async () => {
-          checkId(request.processId, "process_id");
+          if (request.processId !== "") parseProcessId(request.processId);
           const process = processFromProto(request.process);
           return {
             process: processInfoToProto(

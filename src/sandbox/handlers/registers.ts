@@ -12,13 +12,13 @@ const registersOnly: Continue = { kind: "continue", because: "registers_only" };
  * A checkpointable sandbox's filter leaves some calls to the engine only because a restore must be able to
  * inject them: the program itself is refused, as it would be by the filter.
  */
-export function registersHandler(mediator: Mediator, syscall: string, category: CallCategory): Handler<EngineSandbox> {
+export function registersHandler(mediator: Mediator, category: CallCategory): Handler<EngineSandbox> {
   const subject = { category, integrity: "registers", detail: { kind: "raw" } } as const;
   return {
     shapes: [],
     handle(call, sandbox): Verdict {
-      const injectable = sandbox.policy.injectable.find((entry) => entry.syscall === syscall);
-      if (injectable !== undefined) return { kind: "errno", errno: injectable.errno };
+      const injectable = sandbox.policy.injectable.get(call.nr);
+      if (injectable !== undefined) return { kind: "errno", errno: injectable };
       return mediator.settleInKernel(call, sandbox, subject, registersOnly);
     },
   };

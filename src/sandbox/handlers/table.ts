@@ -57,7 +57,7 @@ export function createHandlers(arch: Arch, mediator: Mediator): HandlerTable<Eng
     // openat2's flags are in memory: it is refused, never notified, where opens are held.
     if (number === undefined || name === "openat2") continue;
     const make = DECODED[name];
-    table.set(number, make === undefined ? registersHandler(mediator, name, categoryOf(name)) : make(mediator));
+    table.set(number, make === undefined ? registersHandler(mediator, categoryOf(name)) : make(mediator));
   }
   return table;
 }
