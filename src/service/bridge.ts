@@ -1,0 +1,275 @@
+import {
+  create,
+  type DescMessage,
+  type DescMethod,
+  type DescService,
+  fromBinary,
+  type MessageInitShape,
+  type MessageShape,
+  toBinary,
+} from "@bufbuild/protobuf";
+import type { GenService } from "@bufbuild/protobuf/codegenv2";
+import type {
+  handleBidiStreamingCall,
+  handleClientStreamingCall,
+  handleServerStreamingCall,
+  handleUnaryCall,
+  Metadata,
+  MethodDefinition,
+  ServerDuplexStream,
+  ServerReadableStream,
+  ServerWritableStream,
+  ServiceDefinition,
+  UntypedServiceImplementation,
+} from "@grpc/grpc-js";
+import { SandboxError } from "../base/errors.js";
+import { createDeferred, linkedSignal } from "../base/signals.js";
+import type { Authenticate, Caller } from "./auth.js";
+import { type ReportBug, statusOf } from "./status.js";
+
+/** What a handler knows of its call besides the request. */
+export interface CallContext {
+  readonly caller: Caller;
+  /** Aborted when the client cancels, its deadline passes or its connection breaks, or when the server stops. */
+  readonly signal: AbortSignal;
+  /** W3C trace context of the caller, or empty. */
+  readonly traceparent: string;
+}
+
+/** A message's bytes, made beforehand, so that what many streams send is encoded once. */
+export type Encoded = Uint8Array;
+type Answer<Output extends DescMessage> = MessageInitShape<Output> | Encoded;
+
+type Methods<Service extends DescService> = Service extends GenService<infer Shape> ? Shape : never;
+
+type Handler<Method> = Method extends {
+  input: infer Input extends DescMessage;
+  output: infer Output extends DescMessage;
+  methodKind: infer Kind;
+}
+  ? {
+      unary: (request: MessageShape<Input>, context: CallContext) => Promise<Answer<Output>>;
+      server_streaming: (request: MessageShape<Input>, context: CallContext) => AsyncIterable<Answer<Output>>;
+      client_streaming: (requests: AsyncIterable<MessageShape<Input>>, context: CallContext) => Promise<Answer<Output>>;
+      bidi_streaming: (
+        requests: AsyncIterable<MessageShape<Input>>,
+        context: CallContext,
+      ) => AsyncIterable<Answer<Output>>;
+    }[Kind & ("unary" | "server_streaming" | "client_streaming" | "bidi_streaming")]
+  : never;
+
+/**
+ * One function for each method. A stream's answers are pulled only as fast as the client takes them, so a
+ * handler that yields holds at most one answer more than the transport's own window. When the client goes
+ * away, the signal aborts and the iteration is ended, which runs the handler's `finally`.
+ */
+export type Handlers<Service extends DescService> = {
+  readonly [Name in keyof Methods<Service>]: Handler<Methods<Service>[Name]>;
+};
+
+/** A service as the server adds it. */
+export interface BoundService {
+  readonly descriptor: DescService;
+  readonly definition: ServiceDefinition;
+  implement(environment: BridgeEnvironment): UntypedServiceImplementation;
+}
+
+export interface BridgeEnvironment {
+  readonly authenticate: Authenticate;
+  readonly report: ReportBug;
+  /** Aborts calls that end only with the server, as soon as it drains. Its reason is their status. */
+  readonly draining: AbortSignal;
+  /** Aborts all others when the server can wait no longer. Its reason is their status. */
+  readonly stopping: AbortSignal;
+}
+
+export interface BindOptions<Name> {
+  /** Methods whose calls last until one side leaves: when the server drains, it is the server. */
+  readonly openEnded?: readonly Name[];
+}
+
+/** Handlers as grpc-js sees them. */
+type AnyHandler = (input: unknown, context: CallContext) => Promise<unknown> & AsyncIterable<unknown>;
+
+function methodDefinition(method: DescMethod): MethodDefinition<unknown, unknown> {
+  const { methodKind: kind, input, output } = method;
+  const encode = (schema: DescMessage) => (value: unknown) => {
+    const bytes =
+      value instanceof Uint8Array ? value : toBinary(schema, create(schema, value as MessageInitShape<DescMessage>));
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  };
+  const decode = (schema: DescMessage) => (bytes: Buffer) => fromBinary(schema, bytes);
+  return {
+    path: `/${method.parent.typeName}/${method.name}`,
+    requestStream: kind === "client_streaming" || kind === "bidi_streaming",
+    responseStream: kind === "server_streaming" || kind === "bidi_streaming",
+    requestSerialize: encode(input),
+    requestDeserialize: decode(input),
+    responseSerialize: encode(output),
+    responseDeserialize: decode(output),
+    originalName: method.localName,
+  };
+}
+
+/** A protobuf-es service as grpc-js describes one. */
+export function serviceDefinition(service: DescService): ServiceDefinition {
+  return Object.fromEntries(service.methods.map((method) => [method.localName, methodDefinition(method)]));
+}
+
+type ReadableCall = ServerReadableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
+type WritableCall = ServerWritableStream<unknown, unknown> | ServerDuplexStream<unknown, unknown>;
+
+interface AnyCall {
+  readonly cancelled: boolean;
+  readonly metadata: Metadata;
+  getPeer(): string;
+  on(event: "cancelled", listener: () => void): unknown;
+}
+
+/** What the client sends, as it is asked for. Ends at half-close; throws when the call is over before that. */
+async function* messages(call: ReadableCall, signal: AbortSignal): AsyncGenerator<unknown> {
+  try {
+    // Leaving the iteration must not destroy the call before its status is sent.
+    for await (const message of call.iterator({ destroyOnReturn: false })) yield message;
+  } catch (error) {
+    signal.throwIfAborted();
+    throw error;
+  }
+}
+
+/** Resolves when the call takes more, or the signal aborts. */
+async function drained(call: WritableCall, signal: AbortSignal): Promise<void> {
+  const writable = createDeferred();
+  const wake = (): void => writable.resolve();
+  call.once("drain", wake);
+  signal.addEventListener("abort", wake);
+  try {
+    if (!signal.aborted) await writable.promise;
+  } finally {
+    call.removeListener("drain", wake);
+    signal.removeEventListener("abort", wake);
+  }
+}
+
+/** Sends answers as fast as the client takes them, until they end or the signal aborts. */
+async function pump(call: WritableCall, answers: AsyncIterable<unknown>, signal: AbortSignal): Promise<void> {
+  const iterator = answers[Symbol.asyncIterator]();
+  // One promise for each answer: racing against one that lives as long as the stream would keep them all.
+  let interrupt: ((reason: unknown) => void) | undefined;
+  const abort = (): void => interrupt?.(signal.reason);
+  signal.addEventListener("abort", abort);
+  try {
+    for (;;) {
+      signal.throwIfAborted();
+      // A handler that does not look at its signal must not keep the call open.
+      const next = await new Promise<IteratorResult<unknown>>((resolve, reject) => {
+        interrupt = reject;
+        iterator.next().then(resolve, reject);
+      });
+      if (next.done === true) return;
+      signal.throwIfAborted();
+      if (!call.write(next.value)) await drained(call, signal);
+    }
+  } finally {
+    signal.removeEventListener("abort", abort);
+    // Told in any case: an iteration that has ended by itself takes no notice.
+    iterator.return?.().catch(() => undefined);
+  }
+}
+
+function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean, environment: BridgeEnvironment) {
+  const { authenticate, report, draining, stopping } = environment;
+  const over = openEnded ? draining : stopping;
+
+  /** Runs one call with its context; `act` sends what it has to itself. */
+  async function within(
+    call: AnyCall,
+    act: (context: CallContext) => Promise<void>,
+    refuse: (error: unknown) => void,
+  ): Promise<void> {
+    const cancelled = new AbortController();
+    const cancel = (): void => cancelled.abort(new SandboxError("cancelled", "the client ended the call"));
+    call.on("cancelled", cancel);
+    // Metadata that came before the handler did may already have been followed by the end.
+    if (call.cancelled) cancel();
+    using linked = linkedSignal(cancelled.signal, over);
+    try {
+      const header = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
+      const caller = authenticate(call.getPeer(), header("authorization"));
+      linked.signal.throwIfAborted();
+      await act({ caller, signal: linked.signal, traceparent: header("traceparent") ?? "" });
+    } catch (error) {
+      // After an abort, whatever the handler threw is a consequence of it.
+      if (!cancelled.signal.aborted) refuse(over.aborted ? over.reason : error);
+    }
+  }
+
+  function fail(call: WritableCall): (error: unknown) => void {
+    // grpc-js sends an emitted error as the status, after what was written.
+    return (error) => void call.emit("error", statusOf(error, report));
+  }
+
+  switch (method.methodKind) {
+    case "unary": {
+      const unary: handleUnaryCall<unknown, unknown> = (call, callback) => {
+        void within(
+          call,
+          async (context) => callback(null, await handler(call.request, context)),
+          (error) => callback(statusOf(error, report)),
+        );
+      };
+      return unary;
+    }
+    case "client_streaming": {
+      const clientStreaming: handleClientStreamingCall<unknown, unknown> = (call, callback) => {
+        void within(
+          call,
+          async (context) => callback(null, await handler(messages(call, context.signal), context)),
+          (error) => callback(statusOf(error, report)),
+        );
+      };
+      return clientStreaming;
+    }
+    case "server_streaming": {
+      const serverStreaming: handleServerStreamingCall<unknown, unknown> = (call) => {
+        const act = async (context: CallContext): Promise<void> => {
+          await pump(call, handler(call.request, context), context.signal);
+          call.end();
+        };
+        void within(call, act, fail(call));
+      };
+      return serverStreaming;
+    }
+    case "bidi_streaming": {
+      const bidiStreaming: handleBidiStreamingCall<unknown, unknown> = (call) => {
+        const act = async (context: CallContext): Promise<void> => {
+          await pump(call, handler(messages(call, context.signal), context), context.signal);
+          call.end();
+        };
+        void within(call, act, fail(call));
+      };
+      return bidiStreaming;
+    }
+  }
+}
+
+/** Joins a service's descriptor to the functions that serve it. */
+export function bindService<Service extends DescService>(
+  service: Service,
+  handlers: Handlers<Service>,
+  options: BindOptions<keyof Handlers<Service>> = {},
+): BoundService {
+  const openEnded = new Set<unknown>(options.openEnded ?? []);
+  return {
+    descriptor: service,
+    definition: serviceDefinition(service),
+    implement(environment) {
+      const entries = service.methods.map((method) => {
+        const handler = handlers[method.localName as keyof Handlers<Service>] as unknown as AnyHandler;
+        const call: AnyHandler = (input, context) => handler.call(handlers, input, context);
+        return [method.localName, bindMethod(method, call, openEnded.has(method.localName), environment)] as const;
+      });
+      return Object.fromEntries(entries);
+    },
+  };
+}

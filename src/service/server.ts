@@ -1,0 +1,290 @@
+import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
+import { connect, createServer as createNetServer, isIP, type Server as NetServer, type Socket } from "node:net";
+import { dirname } from "node:path";
+import { type DescFile, toBinary } from "@bufbuild/protobuf";
+import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
+import {
+  type ConnectionInjector,
+  type ServerOptions as GrpcOptions,
+  Server as GrpcServer,
+  ServerCredentials,
+} from "@grpc/grpc-js";
+import { ReflectionService } from "@grpc/reflection";
+import { SandboxError } from "../base/errors.js";
+import { createDeferred } from "../base/signals.js";
+import {
+  type Authenticate,
+  authenticatePeer,
+  authenticateTcp,
+  type PeerCredentials,
+  peerNameOf,
+  type TcpAuthentication,
+} from "./auth.js";
+import type { BoundService } from "./bridge.js";
+import { createHealthService } from "./health.js";
+import type { ReportBug } from "./status.js";
+
+/** Largest message accepted or sent, in bytes. */
+export const maxMessageBytes = 4 << 20;
+/** Connections at a time, for each listener. */
+const maxConnections = 512;
+
+/**
+ * grpc-js bounds little by itself: with its defaults, one connection may open streams without end.
+ * A client that waits for a thousand processes on one connection stays well within.
+ */
+const limits: GrpcOptions = {
+  "grpc.max_concurrent_streams": 4096,
+  "grpc.max_receive_message_length": maxMessageBytes,
+  "grpc.max_send_message_length": maxMessageBytes,
+  "grpc-node.max_session_memory": 64,
+};
+
+/** A frozen peer of a Unix socket is seen by nobody, but harms nobody; a vanished machine must be noticed. */
+const tcpLimits: GrpcOptions = {
+  ...limits,
+  "grpc.keepalive_time_ms": 30_000,
+  "grpc.keepalive_timeout_ms": 20_000,
+};
+
+export interface ServerOptions {
+  readonly services: readonly BoundService[];
+  readonly report: ReportBug;
+  /** Credentials of whoever is at the other end of a Unix socket; throws when there are none. */
+  readonly peerCredentials: (fd: number) => PeerCredentials;
+}
+
+export interface UnixListenOptions {
+  /** Users admitted besides root; unset means the one that runs the server. */
+  readonly uids?: readonly number[];
+  /** Whether the API can be listed by any client; unset means yes. */
+  readonly reflection?: boolean;
+}
+
+export interface TcpListenOptions {
+  readonly host: string;
+  /** Zero lets the system choose. */
+  readonly port: number;
+  readonly authentication: TcpAuthentication;
+  /** Whether an address other than loopback is accepted. Nothing on the wire is encrypted. */
+  readonly allowRemote?: boolean;
+  readonly reflection?: boolean;
+}
+
+/** The gRPC server with all its listeners. */
+export interface Server extends AsyncDisposable {
+  /** Resolves with the address for clients, `unix:PATH`. The socket admits its owner alone (mode 0600). */
+  listenUnix(path: string, options?: UnixListenOptions): Promise<string>;
+  /** Resolves with the address for clients, `HOST:PORT`. */
+  listenTcp(options: TcpListenOptions): Promise<string>;
+  /**
+   * Takes no new connection, ends open-ended streams with UNAVAILABLE and waits for all other calls, at most
+   * `graceMs`; then ends those too.
+   */
+  drain(graceMs: number): Promise<void>;
+}
+
+interface Listener {
+  readonly grpc: GrpcServer;
+  /** Takes no new connection. */
+  close(): void;
+}
+
+/** Every file that the services need, for clients that have no proto files. */
+function reflectionOf(services: readonly BoundService[]): ReflectionService {
+  const files = new Map<string, DescFile>();
+  const visit = (file: DescFile): void => {
+    if (files.has(file.name)) return;
+    files.set(file.name, file);
+    for (const dependency of file.dependencies) visit(dependency);
+  };
+  for (const { descriptor } of services) visit(descriptor.file);
+  const fileDescriptorProtos = [...files.values()].map((file) =>
+    Buffer.from(toBinary(FileDescriptorProtoSchema, file.proto)),
+  );
+  // The package reads nothing else of a definition.
+  return new ReflectionService({
+    all: { format: "Protocol Buffer 3 DescriptorProto", type: {}, fileDescriptorProtos },
+  });
+}
+
+function refusedAddress(address: string, message: string, cause?: unknown): SandboxError {
+  return new SandboxError("failed_precondition", `cannot listen on ${address}: ${message}`, {
+    reason: "SERVICE_FAILED",
+    cause,
+  });
+}
+
+/** Whether somebody accepts connections there. */
+async function isAnswered(path: string): Promise<boolean> {
+  const answer = createDeferred<boolean>();
+  const probe = connect(path, () => answer.resolve(true));
+  probe.once("error", () => answer.resolve(false));
+  try {
+    return await answer.promise;
+  } finally {
+    probe.destroy();
+  }
+}
+
+/** Makes the directory, or checks that nobody else could put another socket in the place of ours. */
+function prepareDirectory(path: string): void {
+  const directory = dirname(path);
+  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  const { uid, mode } = lstatSync(`${directory}/.`);
+  const ours = uid === process.geteuid?.() || uid === 0;
+  const shared = (mode & 0o022) !== 0;
+  const sticky = (mode & 0o1000) !== 0;
+  if (!ours || (shared && !sticky)) {
+    throw refusedAddress(
+      path,
+      `${directory} can be changed by others; use a directory of the service's user with mode 0700`,
+    );
+  }
+}
+
+/** Removes a socket that a service left behind. Anything else in its place is left alone, and refused. */
+async function removeStale(path: string): Promise<void> {
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return;
+  if (!found.isSocket()) throw refusedAddress(path, "something that is no socket has that name");
+  if (found.uid !== process.geteuid?.()) throw refusedAddress(path, "a socket of another user has that name");
+  if (await isAnswered(path)) throw refusedAddress(path, "a service is answering there");
+  const now = lstatSync(path, { throwIfNoEntry: false });
+  if (now?.ino === found.ino && now.dev === found.dev) unlinkSync(path);
+}
+
+function descriptorOf(socket: Socket): number {
+  const fd = (socket as unknown as { _handle?: { fd?: number } })._handle?.fd;
+  if (fd === undefined || fd < 0) throw new Error("the connection has no descriptor");
+  return fd;
+}
+
+function listening(server: NetServer, listen: () => void): Promise<void> {
+  const started = createDeferred();
+  server.once("error", started.reject);
+  server.once("listening", started.resolve);
+  listen();
+  return started.promise.finally(() => {
+    server.removeListener("error", started.reject);
+    server.removeListener("listening", started.resolve);
+  });
+}
+
+export function createServer(options: ServerOptions): Server {
+  const { report, peerCredentials } = options;
+  const draining = new AbortController();
+  const stopping = new AbortController();
+  const health = createHealthService(options.services.map(({ descriptor }) => descriptor.typeName));
+  const services = [...options.services, health.service];
+  const listeners: Listener[] = [];
+  let finished: Promise<void> | undefined;
+
+  function createGrpc(authenticate: Authenticate, grpcOptions: GrpcOptions, reflection: boolean): GrpcServer {
+    const grpc = new GrpcServer(grpcOptions);
+    const environment = { authenticate, report, draining: draining.signal, stopping: stopping.signal };
+    for (const service of services) grpc.addService(service.definition, service.implement(environment));
+    if (reflection) reflectionOf(services).addToServer(grpc);
+    return grpc;
+  }
+
+  function assertOpen(): void {
+    draining.signal.throwIfAborted();
+  }
+
+  /** Gives an accepted connection to grpc-js, or closes it. */
+  function admit(socket: Socket, injector: ConnectionInjector, uids: ReadonlySet<number>): void {
+    let credentials: PeerCredentials;
+    try {
+      credentials = peerCredentials(descriptorOf(socket));
+    } catch {
+      socket.destroy(); // It left before it was looked at.
+      return;
+    }
+    if (!uids.has(credentials.uid)) {
+      socket.destroy();
+      return;
+    }
+    // grpc-js knows no peer credentials; what the socket says its address is, each call's getPeer() says.
+    Object.defineProperty(socket, "remoteAddress", { value: peerNameOf(credentials) });
+    injector.injectConnection(socket);
+  }
+
+  return {
+    async listenUnix(path, { uids = [process.geteuid?.() ?? 0], reflection = true } = {}) {
+      assertOpen();
+      if (Buffer.byteLength(path) > 107) throw refusedAddress(path, "the path of a Unix socket has at most 107 bytes");
+      prepareDirectory(path);
+      await removeStale(path);
+      const grpc = createGrpc(authenticatePeer, limits, reflection);
+      const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+      const admitted = new Set([0, ...uids]);
+      const sockets = createNetServer((socket) => admit(socket, injector, admitted));
+      sockets.maxConnections = maxConnections;
+      // bind() makes the socket with what the mask leaves, so that there is no moment in which others could connect.
+      const mask = process.umask(0o177);
+      try {
+        await listening(sockets, () => {
+          sockets.listen(path);
+          process.umask(mask);
+        });
+        chmodSync(path, 0o600);
+      } catch (error) {
+        process.umask(mask);
+        sockets.close();
+        throw refusedAddress(path, error instanceof Error ? error.message : String(error), error);
+      }
+      // Also removes the socket.
+      listeners.push({ grpc, close: () => sockets.close() });
+      return `unix:${path}`;
+    },
+
+    async listenTcp({ host, port, authentication, allowRemote = false, reflection = false }) {
+      assertOpen();
+      const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
+      const loopback = host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
+      if (isIP(host) === 0) throw refusedAddress(address, "the host must be an address, such as 127.0.0.1");
+      if (!loopback && !allowRemote)
+        throw refusedAddress(address, "only loopback addresses are accepted: nothing on the wire is encrypted");
+      const grpc = createGrpc(authenticateTcp(authentication), tcpLimits, reflection);
+      const bound = createDeferred<number>();
+      grpc.bindAsync(address, ServerCredentials.createInsecure(), (error, chosen) => {
+        if (error === null) bound.resolve(chosen);
+        else bound.reject(refusedAddress(address, error.message, error));
+      });
+      const chosen = await bound.promise;
+      listeners.push({ grpc, close: () => undefined });
+      return isIP(host) === 6 ? `[${host}]:${chosen}` : `${host}:${chosen}`;
+    },
+
+    drain(graceMs) {
+      finished ??= (async () => {
+        const refusal = new SandboxError("unavailable", "the server is shutting down", { reason: "DRAINING" });
+        health.setServing(false);
+        draining.abort(refusal);
+        for (const listener of listeners) listener.close();
+        const timer = setTimeout(() => stopping.abort(refusal), graceMs);
+        // Calls that were ended get a moment to say so; a connection that takes nothing is cut.
+        const cut = setTimeout(() => {
+          for (const { grpc } of listeners) grpc.forceShutdown();
+        }, graceMs + 500);
+        await Promise.all(
+          listeners.map(async ({ grpc }) => {
+            const closed = createDeferred();
+            grpc.tryShutdown(() => closed.resolve());
+            await closed.promise;
+          }),
+        );
+        clearTimeout(timer);
+        clearTimeout(cut);
+        stopping.abort(refusal);
+        for (const { grpc } of listeners) grpc.forceShutdown();
+      })();
+      return finished;
+    },
+
+    async [Symbol.asyncDispose]() {
+      await this.drain(0);
+    },
+  };
+}
