@@ -43,7 +43,7 @@ export interface SandboxServiceOptions {
   readonly idempotency: Idempotency;
   readonly defaults: SpecDefaults;
   /** Where a watch would begin now. */
-  readonly cursor: () => { readonly epoch: string; readonly sequence: bigint };
+  readonly cursor: () => { readonly epoch: string; readonly sequence: number };
 }
 
 function notYet(field: string): SandboxError {
@@ -54,7 +54,11 @@ function notYet(field: string): SandboxError {
 }
 
 export function createSandboxService(options: SandboxServiceOptions) {
-  const { registry, idempotency, defaults, cursor } = options;
+  const { registry, idempotency, defaults } = options;
+  const cursor = () => {
+    const { epoch, sequence } = options.cursor();
+    return { epoch, sequence: BigInt(sequence) };
+  };
 
   function spawnInput(request: pb.SpawnRequest | pb.RunRequest, execs: boolean) {
     const isSpawn = request.$typeName === "sandgate.v1.SpawnRequest";

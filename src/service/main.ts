@@ -1,0 +1,236 @@
+/** Builds the whole service: engine, registry, decisions, journal, gRPC. The only place that knows all parts. */
+import { randomUUID } from "node:crypto";
+import { readFileSync } from "node:fs";
+import type { Logger } from "pino";
+import { HOLDABLE } from "../engine/bpf/filter.js";
+import { CheckpointService } from "../gen/sandgate/v1/checkpoint_pb.js";
+import { DecisionService } from "../gen/sandgate/v1/decision_pb.js";
+import { SandboxService } from "../gen/sandgate/v1/sandbox_pb.js";
+import { StdioService } from "../gen/sandgate/v1/stdio_pb.js";
+import { WatchService } from "../gen/sandgate/v1/watch_pb.js";
+import { WorkdirService } from "../gen/sandgate/v1/workdir_pb.js";
+import { createChannels } from "../native/channel.js";
+import { createDescriptors } from "../native/descriptors.js";
+import { loadLibrary } from "../native/library.js";
+import { createProbe } from "../native/probe.js";
+import { createHoldRegistry, defaultHoldLimits } from "../sandbox/decisions/registry.js";
+import { type EngineClient, startEngine } from "../sandbox/engine/client.js";
+import { type Host, probeHost } from "../sandbox/host.js";
+import { createJournal } from "../sandbox/journal/journal.js";
+import { createPlanCompiler, planHeader } from "../sandbox/launch/plan.js";
+import type { DomainEvent, EventBody, HeldCall } from "../sandbox/model.js";
+import type { AutomaticSettlement, HoldEngine } from "../sandbox/ports.js";
+import { createRegistry, type Principal } from "../sandbox/registry.js";
+import { createStreams } from "../sandbox/stdio/streams.js";
+import { type BoundService, bindService } from "./bridge.js";
+import type { SpecDefaults } from "./convert/spec.js";
+import { createDecisionService } from "./decision-service.js";
+import { createIdempotency } from "./idempotency.js";
+import { createSandboxService } from "./sandbox-service.js";
+import { createServer, maxMessageBytes, type TcpListenOptions, type UnixListenOptions } from "./server.js";
+import { bindServerService, type ServerFacts } from "./server-service.js";
+import { createStdioService } from "./stdio-service.js";
+import { bindUnimplemented } from "./unimplemented.js";
+import { createWatchService } from "./watch-service.js";
+
+export interface ServiceOptions {
+  readonly log: Logger;
+  /** Sandboxes that one tenant may have, ended ones that are still kept included. */
+  readonly maxSandboxes?: number;
+  /** Events kept for late watchers. */
+  readonly journalEvents?: number;
+  /** How long the engine polls before it sleeps while calls keep coming, in microseconds. */
+  readonly spinUs?: number;
+  /** Called when the engine or the warden ended: every sandbox is gone, and the service should be too. */
+  readonly onFailed?: (error: Error) => void;
+}
+
+export interface Service {
+  readonly host: Host;
+  /** Process id of the warden, and this process's; what the service costs beside the sandboxes. */
+  readonly wardenPid: number;
+  /** Resolves with the address for clients. */
+  listenUnix(path: string, options?: UnixListenOptions): Promise<string>;
+  listenTcp(options: TcpListenOptions): Promise<string>;
+  /** Ends streams, stops sandboxes with this grace, and frees everything. */
+  close(graceMs: number): Promise<void>;
+}
+
+const REQUEST_RETENTION_MS = 10 * 60_000;
+const REQUESTS_KEPT = 16_384;
+const JOURNAL_EVENTS = 65_536;
+const MAX_SANDBOXES = 8192;
+
+const DEFAULTS: SpecDefaults = {
+  verdictTimeoutMs: 30_000,
+  maxHoldMs: 5 * 60_000,
+  maxHeld: 1024,
+  retainAfterExitMs: 5 * 60_000,
+  maxOutputBytes: 1 << 20,
+  maxEvents: JOURNAL_EVENTS,
+};
+
+function packageVersion(): string {
+  const file = readFileSync(new URL("../../../package.json", import.meta.url), "utf8");
+  return (JSON.parse(file) as { version: string }).version;
+}
+
+/** Starts the engine and the warden, and builds the services; nothing listens yet. */
+export async function startService(options: ServiceOptions): Promise<Service> {
+  const { log, onFailed } = options;
+  const epoch = randomUUID();
+  const library = loadLibrary();
+  const channels = createChannels(library);
+  const descriptors = createDescriptors();
+  const host = probeHost(createProbe(library));
+  const maxSandboxes = options.maxSandboxes ?? MAX_SANDBOXES;
+  const journalEvents = options.journalEvents ?? JOURNAL_EVENTS;
+  /** Calls that wait for a verdict, to know whose a verdict is. */
+  const heldIn = new Map<number, string>();
+
+  const journal = createJournal({
+    epoch,
+    maxEvents: journalEvents,
+    snapshot: (tenant) => registry.list({ tenant, identity: "" }),
+  });
+
+  const holdEngine: HoldEngine = {
+    settle(holdId, settlement) {
+      const sandboxId = heldIn.get(holdId);
+      heldIn.delete(holdId);
+      if (settlement.kind === "kill" && sandboxId !== undefined) registry.killedByVerdict(sandboxId);
+      engine.settle(holdId, settlement);
+    },
+    addGrant(grant) {
+      const launchId = registry.launchIdOf(grant.sandboxId);
+      if (launchId !== undefined) engine.addGrant(launchId, grant);
+    },
+    removeGrant(sandboxId, grantId) {
+      const launchId = registry.launchIdOf(sandboxId);
+      if (launchId !== undefined) engine.removeGrant(launchId, grantId);
+    },
+  };
+  const holds = createHoldRegistry({ engine: holdEngine, events: journal });
+
+  function eventAbout(call: HeldCall, body: EventBody): DomainEvent {
+    const { sandboxId, task } = call;
+    return { timeMs: Date.now(), sandboxId, ...registry.context(sandboxId), task, body };
+  }
+
+  function recordAutomatic({ call, settlement, source, sourceName }: AutomaticSettlement): void {
+    if (settlement.kind === "kill") registry.killedByVerdict(call.sandboxId);
+    journal.append(
+      eventAbout(call, { kind: "call_settled", call, settlement, source, sourceName, reason: "", heldMs: 0 }),
+    );
+  }
+
+  const engine: EngineClient = await startEngine({
+    channels,
+    planHeader,
+    spinUs: options.spinUs ?? 0,
+    events: {
+      exited: (launchId, exit) => registry.exited(launchId, exit),
+      gone: (launchId) => registry.gone(launchId),
+      held(call) {
+        heldIn.set(call.holdId, call.sandboxId);
+        holds.held(call);
+      },
+      holdGone(holdId) {
+        heldIn.delete(holdId);
+        holds.gone(holdId);
+      },
+      automatic: recordAutomatic,
+      grantEnded: (_sandboxId, grantId) => holds.grantEnded(grantId),
+      lost(launchId, message) {
+        log.error({ launchId, message }, "a sandbox was lost and is killed");
+        registry.lost(launchId, message);
+      },
+      error: (sandboxId, message, stack) => log.error({ sandboxId, stack }, `a held call was refused: ${message}`),
+      failed(error) {
+        log.fatal({ err: error }, "the engine failed; every sandbox is being killed");
+        registry.failed(error);
+        onFailed?.(error);
+      },
+    },
+  });
+
+  const registry = createRegistry({
+    engine,
+    compiler: createPlanCompiler(host.features),
+    holds,
+    events: journal,
+    createStreams: (process, spec) =>
+      createStreams(process, { maxOutputBytes: spec.journal.maxOutputBytes, fds: descriptors }),
+    maxSandboxesPerTenant: maxSandboxes,
+  });
+
+  const idempotency = createIdempotency({ retentionMs: REQUEST_RETENTION_MS, capacity: REQUESTS_KEPT });
+  const facts: ServerFacts = {
+    version: packageVersion(),
+    epoch,
+    kernelRelease: host.features.kernelRelease,
+    landlockAbi: host.features.landlockAbi,
+    features: ["spawn", "run", "exec", "attach", "terminal", "decide", "grants", "watch", "pause"],
+    protections: new Map(host.list.map(({ name, available }) => [name, available])),
+    holdableSyscalls: HOLDABLE,
+    host: host.list,
+    limits: {
+      maxMessageBytes,
+      maxHoldMs: DEFAULTS.maxHoldMs,
+      maxSandboxes,
+      maxWindow: defaultHoldLimits.maxWindow,
+      requestIdRetentionMs: REQUEST_RETENTION_MS,
+      journalEvents,
+    },
+  };
+  const services: readonly BoundService[] = [
+    bindService(
+      SandboxService,
+      createSandboxService({ registry, idempotency, defaults: DEFAULTS, cursor: () => journal.cursor() }),
+    ),
+    bindService(DecisionService, createDecisionService({ decisions: holds, idempotency }), { openEnded: ["decide"] }),
+    bindService(WatchService, createWatchService({ journal }), { openEnded: ["watch"] }),
+    bindService(
+      StdioService,
+      createStdioService({
+        lookup: {
+          streams(tenant, sandboxId, processId) {
+            const principal: Principal = { tenant, identity: "" };
+            const { streams, info, ended } = registry.streams(principal, sandboxId, processId);
+            return {
+              streams,
+              info,
+              exit: ended,
+              signalForeground(signal) {
+                if (!streams.signalForeground(signal))
+                  void registry.signal(principal, sandboxId, processId, signal, "group");
+              },
+            };
+          },
+        },
+      }),
+    ),
+    bindServerService(facts),
+    bindUnimplemented(CheckpointService),
+    bindUnimplemented(WorkdirService),
+  ];
+  const server = createServer({
+    services,
+    report: (correlationId, error) => log.error({ correlationId, err: error }, "a call failed"),
+    peerCredentials: (fd) => channels.peer(fd),
+  });
+
+  return {
+    host,
+    wardenPid: engine.wardenPid,
+    listenUnix: (path, listenOptions) => server.listenUnix(path, listenOptions),
+    listenTcp: (listenOptions) => server.listenTcp(listenOptions),
+    async close(graceMs) {
+      const drained = server.drain(graceMs);
+      await registry.shutdown(graceMs);
+      await drained;
+      await engine.close();
+      holds.dispose();
+    },
+  };
+}
