@@ -26,6 +26,8 @@ export interface InputQueue {
    * before them, `resource_exhausted` when they are too many to wait, `failed_precondition` when the input is closed.
    */
   write(data: Uint8Array, offset: number, end: boolean): void;
+  /** Takes all of the input at once, of any length, and ends it where there is an end to show. */
+  feed(data: Uint8Array): void;
   dispose(): void;
 }
 
@@ -92,6 +94,9 @@ export function createNoInput(): InputQueue {
     write() {
       throw closedInput(0);
     },
+    feed() {
+      throw closedInput(0);
+    },
     dispose() {},
   };
 }
@@ -146,6 +151,13 @@ function createInput(target: InputTarget, changed: () => void): InputQueue {
     waiting = waiting.subarray(written);
   }
 
+  function accept(data: Uint8Array, end: boolean): void {
+    waiting = waiting.length === 0 ? data : Buffer.concat([waiting, data]);
+    next += data.length;
+    if (end) state = "ending";
+    if (flush()) changed();
+  }
+
   return {
     get next() {
       return next;
@@ -177,10 +189,11 @@ function createInput(target: InputTarget, changed: () => void): InputQueue {
           { field: "input.data", metadata: { expected: String(next) } },
         );
       }
-      waiting = waiting.length === 0 ? fresh : Buffer.concat([waiting, fresh]);
-      next += fresh.length;
-      if (end) state = "ending";
-      if (flush()) changed();
+      accept(fresh, end);
+    },
+    feed(data) {
+      if (state !== "open") throw closedInput(next);
+      accept(data, target.canEnd);
     },
     dispose: close,
   };

@@ -9,12 +9,13 @@ import {
   type AttachmentSeat,
   type AttachOptions,
   createAttachment,
+  type OutputChunk,
   type OutputStream,
 } from "./attachment.js";
 import type { FdCalls } from "./fds.js";
 import { createNoInput, createPipeInput, createTerminalInput, type InputQueue } from "./input.js";
 import { createOutput, type Output } from "./output.js";
-import { openRunOutput, type RunOutput } from "./run-output.js";
+import { openRunOutput } from "./run-output.js";
 import { createPipeSource, createTerminalSource, type OutputSink, type OutputSource } from "./source.js";
 
 export interface StreamsOptions {
@@ -34,12 +35,12 @@ export interface StreamAccess {
    */
   attach(options: AttachOptions, changed: () => void): Attachment;
   /**
-   * All output in the order of its arrival, for one consumer, whose pace the program has to keep from now on. To be
-   * called before `launched`. What is beyond `maxBytes` (zero: no limit) is read and counted, but not delivered.
+   * All output in the order of its arrival, for one consumer, whose pace the program has to keep from now on. What is
+   * beyond `maxBytes` (zero or infinite: no limit) is read and counted, but not delivered. See `openRunOutput`.
    */
-  runOutput(maxBytes: number, signal: AbortSignal): RunOutput;
-  /** Writes to the input from inside the service; as `InputQueue.write`. */
-  writeInput(data: Uint8Array, offset: number, end: boolean): void;
+  runOutput(signal: AbortSignal, maxBytes: number): AsyncIterable<OutputChunk>;
+  /** Gives the process all its input at once, and ends it. Throws `failed_precondition` when it has none. */
+  feed(data: Uint8Array): void;
   /** Throws `failed_precondition` when the process has no terminal. */
   resize(size: TerminalSize): void;
   /** Signals the terminal's foreground process group. False when there is no terminal, or no such group. */
@@ -155,12 +156,8 @@ export function createStreams(spec: ProcessSpec, options: StreamsOptions): Proce
       seats.add(seat);
       return attachment;
     },
-    runOutput(maxBytes, signal) {
-      return openRunOutput(outputs, seats, maxBytes, signal);
-    },
-    writeInput(data, offset, end) {
-      host.input.write(data, offset, end);
-    },
+    runOutput: (signal, maxBytes) => openRunOutput(outputs, seats, signal, maxBytes),
+    feed: (data) => host.input.feed(data),
     resize(size) {
       if (ends.master === undefined || disposed) {
         throw new SandboxError("failed_precondition", "the process has no terminal to resize", {
