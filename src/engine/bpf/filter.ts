@@ -5,7 +5,7 @@
 import { constants } from "node:os";
 import { type Arch, AUDIT_ARCH, type SyscallRow, syscallRows, syscallSiblings } from "../syscalls/table.js";
 import { assemble } from "./assemble.js";
-import { type RegisterPolicy, registerTree, whenOpenWrites } from "./registers.js";
+import { type RegisterPolicy, registerTree, whenOpens, whenOpenWrites } from "./registers.js";
 import { ACTION, ALLOW, canReturn, NOTIFY, refuse, replaceAllow, type Tree } from "./tree.js";
 
 export interface FilterPolicy extends Omit<RegisterPolicy, "openat2"> {
@@ -78,11 +78,12 @@ function baseTree({ name, treatment }: SyscallRow, policy: FilterPolicy): Tree {
 /** Undefined for calls other than opens, and where opens are not notified. */
 function openTree(name: string, { holdOpen }: FilterPolicy): Tree | undefined {
   if (holdOpen === "none") return undefined;
+  const opens = holdOpen === "all" ? whenOpens : whenOpenWrites;
   switch (name) {
     case "open":
-      return holdOpen === "all" ? NOTIFY : whenOpenWrites(1, NOTIFY, ALLOW);
+      return opens(1, NOTIFY, ALLOW);
     case "openat":
-      return holdOpen === "all" ? NOTIFY : whenOpenWrites(2, NOTIFY, ALLOW);
+      return opens(2, NOTIFY, ALLOW);
     case "creat":
       return NOTIFY;
     default:

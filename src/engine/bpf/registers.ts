@@ -196,12 +196,16 @@ function nodeTree(modeArg: number): Tree {
 const O_ACCMODE = 0o3;
 const O_CREAT = 0o100;
 const O_TRUNC = 0o1000;
-const O_APPEND = 0o2000;
 const O_PATH = 0o10000000;
 
-/** `yes` for an open that can write, create or truncate. O_PATH opens nothing. */
+/** `yes` for an open for reading or writing: O_PATH gives access to nothing. */
+export function whenOpens(flagsArg: number, yes: Tree, no: Tree): Tree {
+  return whenAnyBit(flagsArg, O_PATH, no, yes);
+}
+
+/** `yes` for an open that can write, create or truncate. */
 export function whenOpenWrites(flagsArg: number, yes: Tree, no: Tree): Tree {
-  return whenAnyBit(flagsArg, O_PATH, no, whenAnyBit(flagsArg, O_ACCMODE | O_CREAT | O_TRUNC | O_APPEND, yes, no));
+  return whenOpens(flagsArg, whenAnyBit(flagsArg, O_ACCMODE | O_CREAT | O_TRUNC, yes, no), no);
 }
 
 // ------------------------------------------------------------------------------------------- sockets

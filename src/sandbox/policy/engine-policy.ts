@@ -1,0 +1,33 @@
+import type { HoldTrigger, NetworkPolicy, Rule } from "../model.js";
+
+/** What the engine thread must know of one sandbox's policy. Crosses to it as a structured clone. */
+export interface EnginePolicy {
+  /** In order; names of calls completed by those that do the same. A last one may be ours, see `BASELINE_RULE`. */
+  readonly rules: readonly Rule[];
+  /** Names of calls completed by those that do the same. */
+  readonly triggers: readonly HoldTrigger[];
+  /** Hosts in canonical form. */
+  readonly network: NetworkPolicy;
+  /** Unix sockets may be made, and so their connects may pass. */
+  readonly allowUnix: boolean;
+  /** execve and execveat are notified, the launch's own included. */
+  readonly holdExec: boolean;
+  /** A trigger or rule looks at connects. */
+  readonly holdConnect: boolean;
+  readonly holdOpen: "none" | "writes" | "all";
+  /** Other calls that are notified, judged by their registers. */
+  readonly holdSyscalls: readonly string[];
+  /** connect is notified: for a trigger, or because rules name hosts. */
+  readonly mediateConnect: boolean;
+  /** What the program itself may read and write, resolved: the keeper's rights are wider. Empty unless opens are held. */
+  readonly readableTrees: readonly string[];
+  readonly writableTrees: readonly string[];
+  /** Numbers of calls that are notified only so that a restore can inject them, to the errno for anyone else. */
+  readonly injectable: ReadonlyMap<number, number>;
+  readonly maxHeld: number;
+  readonly maxHoldMs: number;
+  readonly recordAutomatic: boolean;
+}
+
+/** Name of the rule that lets a program write to `/dev/null` and its like without a question. */
+export const BASELINE_RULE = "baseline";
