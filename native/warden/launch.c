@@ -161,6 +161,18 @@ static void arrange_descriptors(struct child *child, bool shared)
 		fail(child, -errno, "close_range");
 }
 
+/* The warden has set the limit of open files, unless it lacks the right to do so for another user's process. */
+static void check_open_files(struct child *child)
+{
+	struct rlimit current;
+
+	if (getrlimit(RLIMIT_NOFILE, &current) == 0 && current.rlim_cur == child->open_files.rlim_cur &&
+	    current.rlim_max == child->open_files.rlim_max)
+		return;
+	if (setrlimit(RLIMIT_NOFILE, &child->open_files) < 0)
+		fail_launch(child->status_fd, SG_STAGE_RLIMITS, -errno, "rlimit", 6);
+}
+
 static _Noreturn void become_program(struct child *child)
 {
 	enter(child, SG_STAGE_ENVIRONMENT);
@@ -281,6 +293,7 @@ void run_launch_child(const struct launch_setup *setup)
 	wait_for_engine(&child, setup->go_fd);
 	start_nursery(&child, setup);
 	arrange_descriptors(&child, true);
+	check_open_files(&child);
 	become_program(&child);
 }
 

@@ -236,11 +236,11 @@ int resolve_path(int directory_fd, const char *path, int flags, struct place *re
 	place->fd = -1;
 	place->exists = true;
 	place->name[0] = '\0';
+	if ((flags & (O_CREAT | O_DIRECTORY | O_PATH)) == (O_CREAT | O_DIRECTORY))
+		return -EINVAL;
 	if (path[0] == '\0')
 		return -ENOENT;
 	if ((flags & O_CREAT) && !(flags & O_PATH)) {
-		if (flags & O_DIRECTORY)
-			return -EINVAL;
 		r = resolve_creation(directory_fd, path, flags, place);
 	} else {
 		place->fd = open_existing(directory_fd, path, flags & ~O_CREAT);

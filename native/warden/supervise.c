@@ -177,9 +177,12 @@ static void on_ready(struct warden *warden, struct launch *launch, const struct 
 	} else {
 		launch->listener_fd = message->listener_fd;
 		adopt_helpers(warden, launch);
-		if (launch->has_init && !launch->namespaced && launch->page != NULL)
-			launch->keeper_pid = launch->page->keeper_pid;
-		if (prlimit(pid, RLIMIT_NOFILE, &open_files, NULL) < 0) {
+		if (launch->has_init && launch->page != NULL)
+			launch->inner_keeper_pid = launch->page->keeper_pid;
+		if (launch->has_init && !launch->namespaced)
+			launch->keeper_pid = launch->inner_keeper_pid;
+		/* Without the right to, for a process of another user, that does it itself once it has its own table. */
+		if (prlimit(pid, RLIMIT_NOFILE, &open_files, NULL) < 0 && errno != EPERM) {
 			set_failure(launch, SG_STAGE_RLIMITS, -errno, "rlimit", 6);
 			kill_sandbox(warden, launch);
 		}
@@ -347,6 +350,10 @@ void read_init(struct warden *warden, struct launch *launch)
 		if (message.kind == INIT_SETTLED) {
 			close_fd(&launch->init_child_fd);
 			launch->inner_pid = message.pid;
+			continue;
+		}
+		if (message.pid == launch->inner_keeper_pid && !launch->dying) {
+			kill_sandbox(warden, launch); /* nothing holds it together any more */
 			continue;
 		}
 		ended = find_inner(warden, launch, message.pid);

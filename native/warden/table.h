@@ -42,6 +42,7 @@ struct launch {
 	pid_t pid;        /* of the program, in the warden's namespace; 0 before it is known */
 	pid_t inner_pid;  /* as it sees itself */
 	pid_t keeper_pid; /* in the warden's namespace */
+	pid_t inner_keeper_pid; /* as an init sees it; 0 before READY, and without an init */
 	int pid_fd;       /* of the program, where the warden is not its parent */
 
 	bool running; /* the process of the program was made and has not ended */
