@@ -135,6 +135,8 @@ async function* messages(call: ReadableCall, signal: AbortSignal): AsyncGenerato
     signal.throwIfAborted();
     throw error;
   }
+  // A call that was cancelled ends its stream just as one that was half-closed does.
+  signal.throwIfAborted();
 }
 
 /** Resolves when the call takes more, or the signal aborts. */
