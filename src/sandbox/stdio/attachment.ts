@@ -1,8 +1,7 @@
 import { invalidField, SandboxError } from "../../base/errors.js";
 import type { InputQueue } from "./input.js";
-import type { OutputRing } from "./ring.js";
-
-export type OutputStream = "stdout" | "stderr" | "terminal";
+import { confirmOutput, type Output, type OutputStream } from "./output.js";
+import { readRing } from "./ring.js";
 
 /** Output travels in pieces of at most this size. */
 export const maxChunkBytes = 64 * 1024;
@@ -68,19 +67,11 @@ export interface Attachment extends Disposable {
   requireInput(act: string): void;
 }
 
-/** An output stream as attachments see it. */
-export interface OutputState {
-  readonly name: OutputStream;
-  readonly ring: OutputRing;
-  readonly ended: boolean;
-  /** Everything before this offset was read by somebody. */
-  confirm(offset: number): void;
-}
-
 /** What the attachments of one process share. */
 export interface AttachmentHost {
-  readonly outputs: readonly OutputState[];
+  readonly outputs: readonly Output[];
   readonly input: InputQueue;
+  readonly seats: Set<AttachmentSeat>;
   /** Makes this attachment the writer. Throws `failed_precondition` when there is another and `takeOver` is false. */
   claimInput(attachment: AttachmentSeat, takeOver: boolean): void;
   leave(attachment: AttachmentSeat): void;
@@ -95,7 +86,7 @@ export interface AttachmentSeat {
 }
 
 interface Cursor {
-  readonly output: OutputState;
+  readonly output: Output;
   position: number;
   endTaken: boolean;
 }
@@ -106,11 +97,7 @@ interface Mark {
   readonly positions: readonly number[];
 }
 
-export function createAttachment(
-  host: AttachmentHost,
-  options: AttachOptions,
-  changed: () => void,
-): { readonly attachment: Attachment; readonly seat: AttachmentSeat } {
+export function createAttachment(host: AttachmentHost, options: AttachOptions, changed: () => void): Attachment {
   const cursors = openCursors(host.outputs, options);
   let credit = addCredit(0, options.creditBytes === 0 ? 256 * 1024 : options.creditBytes);
   let creditless = false;
@@ -172,12 +159,12 @@ export function createAttachment(
     const end = cursor.output.ended && offset + length === ring.next;
     if (length === 0 && !end) return undefined;
     const dropped = offset - cursor.position;
-    const data = ring.read(offset, length);
+    const data = readRing(ring, offset, length);
     cursor.position = offset + length;
     cursor.endTaken = end;
     credit -= length;
     takenTotal += length;
-    if (creditless) cursor.output.confirm(cursor.position);
+    if (creditless) confirmOutput(cursor.output, cursor.position);
     else if (length > 0) mark();
     return { stream: name, offset, data, dropped, end };
   }
@@ -190,8 +177,8 @@ export function createAttachment(
   function confirmUpTo(total: number): void {
     let reached: Mark | undefined;
     while (marks[0] !== undefined && marks[0].total <= total) reached = marks.shift();
-    reached?.positions.forEach((position, index) => {
-      cursors[index]?.output.confirm(position);
+    cursors.forEach(({ output }, index) => {
+      confirmOutput(output, reached?.positions[index] ?? 0);
     });
   }
 
@@ -238,10 +225,11 @@ export function createAttachment(
       host.leave(seat);
     },
   };
-  return { attachment, seat };
+  host.seats.add(seat);
+  return attachment;
 }
 
-function openCursors(outputs: readonly OutputState[], options: AttachOptions): readonly Cursor[] {
+function openCursors(outputs: readonly Output[], options: AttachOptions): readonly Cursor[] {
   const names = options.streams.length === 0 ? outputs.map((output) => output.name) : [...new Set(options.streams)];
   return names.map((name) => {
     const output = outputs.find((candidate) => candidate.name === name);

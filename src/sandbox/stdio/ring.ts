@@ -1,86 +1,83 @@
-/** The newest bytes of one output stream, addressed by their offset from its start. Costs nothing until written to. */
+/**
+ * The newest bytes of one output stream, addressed by their offset from its start. Plain data, without accessors or
+ * closures, since an idle sandbox has two: it costs next to nothing until it is written to.
+ */
 export interface OutputRing {
+  readonly capacity: number;
   /** Offset of the oldest byte kept. */
-  readonly oldest: number;
+  oldest: number;
   /** Offset of the next byte to come. */
-  readonly next: number;
-  /**
-   * Appends a copy of the bytes. What lies before `keepFrom` may be overwritten to make room; bytes from there on are
-   * kept even where that takes more than the capacity.
-   */
-  append(bytes: Uint8Array, keepFrom: number): void;
-  /** A copy of at most `maxBytes` from an offset that is kept; throws a RangeError for any other. */
-  read(offset: number, maxBytes: number): Buffer;
-  /** Frees the memory. Nothing is kept any more. */
-  clear(): void;
+  next: number;
+  /** Byte `offset` is at `offset % buffer.length`. */
+  buffer: Buffer | undefined;
 }
 
 const FIRST_BYTES = 1024;
 const GROWTH = 4;
 
 export function createRing(capacity: number): OutputRing {
-  let buffer: Buffer | undefined;
-  let oldest = 0;
-  let next = 0;
+  return { capacity, oldest: 0, next: 0, buffer: undefined };
+}
 
-  /** Byte `offset` is at `offset % buffer.length`. */
-  function grow(bytesKept: number): Buffer {
-    const size = buffer?.length ?? 0;
-    if (buffer !== undefined && bytesKept <= size) return buffer;
-    const grown = Math.max(bytesKept, Math.min(capacity, Math.max(FIRST_BYTES, size * GROWTH)));
-    const larger = Buffer.allocUnsafeSlow(grown);
-    for (let offset = oldest; offset < next; ) {
-      const piece = contiguous(offset, Math.min(next - offset, grown - (offset % grown)));
-      larger.set(piece, offset % grown);
-      offset += piece.length;
-    }
-    buffer = larger;
-    return larger;
-  }
-
-  /** The bytes at an offset up to where the buffer wraps. */
-  function contiguous(offset: number, maxBytes: number): Buffer {
-    if (buffer === undefined) return Buffer.alloc(0);
+/**
+ * Appends a copy of the bytes. What lies before `keepFrom` may be overwritten to make room; bytes from there on are
+ * kept even where that takes more than the capacity.
+ */
+export function appendToRing(ring: OutputRing, bytes: Uint8Array, keepFrom: number): void {
+  const end = ring.next + bytes.length;
+  const wanted = Math.max(Math.min(ring.capacity, end - ring.oldest), end - Math.max(keepFrom, ring.oldest));
+  const buffer = roomFor(ring, wanted);
+  // Of more than fits only the tail is written.
+  let offset = Math.max(ring.next, end - buffer.length);
+  let from = offset - ring.next;
+  while (offset < end) {
     const at = offset % buffer.length;
-    return buffer.subarray(at, Math.min(buffer.length, at + maxBytes));
+    const length = Math.min(end - offset, buffer.length - at);
+    buffer.set(bytes.subarray(from, from + length), at);
+    offset += length;
+    from += length;
   }
+  ring.oldest = Math.max(ring.oldest, end - buffer.length);
+  ring.next = end;
+}
 
-  return {
-    get oldest() {
-      return oldest;
-    },
-    get next() {
-      return next;
-    },
-    append(bytes, keepFrom) {
-      const end = next + bytes.length;
-      const wanted = Math.max(Math.min(capacity, end - oldest), end - Math.max(keepFrom, oldest));
-      const target = grow(wanted);
-      // Of more than fits only the tail is written.
-      let offset = Math.max(next, end - target.length);
-      let from = offset - next;
-      oldest = Math.max(oldest, end - target.length);
-      while (offset < end) {
-        const at = offset % target.length;
-        const length = Math.min(end - offset, target.length - at);
-        target.set(bytes.subarray(from, from + length), at);
-        offset += length;
-        from += length;
-      }
-      next = end;
-    },
-    read(offset, maxBytes) {
-      if (offset < oldest || offset > next) throw new RangeError(`offset ${offset} is not in ${oldest} to ${next}`);
-      const length = Math.min(maxBytes, next - offset);
-      const first = contiguous(offset, length);
-      const copy = Buffer.allocUnsafe(length);
-      copy.set(first);
-      if (first.length < length) copy.set(contiguous(offset + first.length, length - first.length), first.length);
-      return copy;
-    },
-    clear() {
-      buffer = undefined;
-      oldest = next;
-    },
-  };
+/** A copy of at most `maxBytes` from an offset that is kept; throws a RangeError for any other. */
+export function readRing(ring: OutputRing, offset: number, maxBytes: number): Buffer {
+  if (offset < ring.oldest || offset > ring.next) {
+    throw new RangeError(`offset ${offset} is not in ${ring.oldest} to ${ring.next}`);
+  }
+  const length = Math.min(maxBytes, ring.next - offset);
+  const copy = Buffer.allocUnsafe(length);
+  const first = contiguous(ring, offset, length);
+  copy.set(first);
+  if (first.length < length) copy.set(contiguous(ring, offset + first.length, length - first.length), first.length);
+  return copy;
+}
+
+/** Frees the memory. Nothing is kept any more. */
+export function clearRing(ring: OutputRing): void {
+  ring.buffer = undefined;
+  ring.oldest = ring.next;
+}
+
+function roomFor(ring: OutputRing, bytesKept: number): Buffer {
+  const { buffer, capacity, next } = ring;
+  const size = buffer?.length ?? 0;
+  if (buffer !== undefined && bytesKept <= size) return buffer;
+  const larger = Buffer.allocUnsafeSlow(Math.max(bytesKept, Math.min(capacity, Math.max(FIRST_BYTES, size * GROWTH))));
+  for (let offset = ring.oldest; offset < next; ) {
+    const at = offset % larger.length;
+    const piece = contiguous(ring, offset, Math.min(next - offset, larger.length - at));
+    larger.set(piece, at);
+    offset += piece.length;
+  }
+  ring.buffer = larger;
+  return larger;
+}
+
+/** The bytes at an offset up to where the buffer wraps. */
+function contiguous({ buffer }: OutputRing, offset: number, maxBytes: number): Buffer {
+  if (buffer === undefined) return Buffer.alloc(0);
+  const at = offset % buffer.length;
+  return buffer.subarray(at, Math.min(buffer.length, at + maxBytes));
 }

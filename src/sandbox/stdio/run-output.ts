@@ -1,5 +1,6 @@
 import { type AttachmentSeat, maxChunkBytes, type OutputChunk } from "./attachment.js";
-import type { Output } from "./output.js";
+import { confirmOutput, type Output } from "./output.js";
+import { readRing } from "./ring.js";
 
 /** Alternations between the streams that are remembered; of more, the order is only approximate. */
 const MAX_PIECES = 4096;
@@ -29,7 +30,7 @@ export function openRunOutput(
   let wake = (): void => {};
 
   for (const output of outputs) {
-    output.makeWait();
+    output.waits = true;
     if (output.ring.next > 0) pieces.push({ output, length: output.ring.next });
     output.onAppend = (bytes) => {
       const last = pieces.at(-1);
@@ -51,12 +52,12 @@ export function openRunOutput(
     // Bytes that are gone were disposed of together with the streams.
     const lost = room <= 0 || offset < output.ring.oldest;
     const length = lost ? piece.length : room;
-    const data = lost ? nothing : output.ring.read(offset, length);
+    const data = lost ? nothing : readRing(output.ring, offset, length);
     delivered += data.length;
     piece.length -= length;
     if (piece.length === 0) pieces.shift();
     positions.set(output, offset + length);
-    output.confirm(offset + length);
+    confirmOutput(output, offset + length);
     return { stream: output.name, offset, data, dropped: lost ? length : 0, end: false };
   }
 

@@ -3,137 +3,115 @@ import { Socket, type SocketConstructorOpts } from "node:net";
 import { ReadStream } from "node:tty";
 import type { FdCalls } from "./fds.js";
 
-/** Where the bytes of one output stream come from. Reads as long as the sink wants more. */
+/** Where the bytes of one output stream come from. Reads as long as the sink wants more. Plain data, like the ring. */
 export interface OutputSource {
-  /** Reads again after the sink asked to wait. */
-  resume(): void;
-  /** Nothing more will be written: reads what is left without waiting for an end of file that may never come. */
-  finish(): void;
-  dispose(): void;
+  readonly kind: "pipe" | "terminal";
+  /** Not blocking. A pipe's belongs to its socket; a terminal's is the caller's, and the socket has a duplicate. */
+  readonly fd: number;
+  readonly fds: FdCalls;
+  readonly sink: OutputSink;
+  /** `flowing`: the socket reads. `draining`: read here, as far as the sink goes along. */
+  state: "flowing" | "draining" | "ended";
+  /** Set by `finishSource`: then what is empty has ended. */
+  final: boolean;
+  socket: Socket | undefined;
 }
 
 export interface OutputSink {
-  /** Copies the bytes. False: wait for `resume` before reading on. */
-  take(bytes: Buffer): boolean;
+  /** Copies the bytes. False: wait for `resumeSource` before reading on. */
+  take(source: OutputSource, bytes: Buffer): boolean;
   /** No bytes come any more. */
-  end(): void;
-}
-
-/** Reads a pipe to its end. Owns the descriptor. */
-export function createPipeSource(fd: number, fds: FdCalls, sink: OutputSink): OutputSource {
-  return createSource(
-    {
-      fd,
-      open: (options) => new Socket({ ...options, fd }),
-      readsToEnd: true,
-    },
-    fds,
-    sink,
-  );
+  end(source: OutputSource): void;
 }
 
 /**
- * Reads what a terminal prints, until no process has it open. The descriptor stays the caller's, and must not block.
+ * Reads a pipe to its end, or what a terminal prints until no process has it open.
  *
  * libuv takes a hangup that comes with a short read for the end, as is right for a pipe; of a terminal there may be
- * more to read. So libuv gets a duplicate, and the rest is read here until the kernel says EIO.
+ * more to read. So after the end of a terminal's socket the rest is read here, until the kernel says EIO.
  */
-export function createTerminalSource(master: number, fds: FdCalls, sink: OutputSink): OutputSource {
-  return createSource(
-    {
-      fd: master,
-      open: (options) => new ReadStream(fds.duplicate(master), options),
-      readsToEnd: false,
-    },
-    fds,
-    sink,
-  );
+export function openSource(kind: OutputSource["kind"], fd: number, fds: FdCalls, sink: OutputSink): OutputSource {
+  const source: OutputSource = { kind, fd, fds, sink, state: "flowing", final: false, socket: undefined };
+  openSocket(source);
+  return source;
 }
 
-interface Descriptor {
-  readonly fd: number;
-  /** Begins to read; the socket owns what it reads from. */
-  open(options: SocketConstructorOpts & { onread: { buffer: Buffer; callback(length: number): boolean } }): Socket;
-  /** Whether an end seen by the socket means that everything was read. */
-  readonly readsToEnd: boolean;
+/** Reads again after the sink asked to wait. */
+export function resumeSource(source: OutputSource): void {
+  if (source.state === "flowing") source.socket?.resume();
+  else drain(source);
 }
 
-/** `flowing`: the socket reads. `draining`: read here, as far as the sink goes along. */
-type SourceState = "flowing" | "draining" | "ended";
+/** Nothing more will be written: reads what is left without waiting for an end of file that may never come. */
+export function finishSource(source: OutputSource): void {
+  if (source.final) return;
+  source.final = true;
+  if (source.state !== "flowing") return;
+  source.socket?.pause();
+  source.state = "draining";
+  drain(source);
+}
 
-function createSource(descriptor: Descriptor, fds: FdCalls, sink: OutputSink): OutputSource {
-  let state: SourceState = "flowing";
-  /** Set by `finish`: then an empty descriptor is an ended one. */
-  let final = false;
-  let socket = open();
+export function disposeSource(source: OutputSource): void {
+  source.state = "ended";
+  source.socket?.destroy();
+  source.socket = undefined;
+}
 
-  function open(): Socket {
-    const opened = descriptor.open({
-      readable: true,
-      writable: false,
-      onread: {
-        buffer: fds.scratch,
-        callback: (length) => state === "flowing" && sink.take(fds.scratch.subarray(0, length)),
-      },
-    });
-    opened.once("end", socketEnded);
-    opened.once("error", socketEnded);
-    opened.resume();
-    return opened;
-  }
-
-  function socketEnded(): void {
-    if (state !== "flowing") return;
-    if (descriptor.readsToEnd) {
-      end();
-      return;
-    }
-    socket.destroy();
-    state = "draining";
-    drain();
-  }
-
-  function drain(): void {
-    while (state === "draining") {
-      const length = readNow(descriptor.fd, fds.scratch);
-      if (length === "later" && !final) {
-        // Somebody opened the terminal again.
-        state = "flowing";
-        socket = open();
-        return;
-      }
-      if (length === "later" || length === "end") {
-        end();
-        return;
-      }
-      if (!sink.take(fds.scratch.subarray(0, length))) return;
-    }
-  }
-
-  function end(): void {
-    state = "ended";
-    socket.destroy();
-    sink.end();
-  }
-
-  return {
-    resume() {
-      if (state === "flowing") socket.resume();
-      else drain();
-    },
-    finish() {
-      if (final) return;
-      final = true;
-      if (state !== "flowing") return;
-      socket.pause();
-      state = "draining";
-      drain();
-    },
-    dispose() {
-      state = "ended";
-      socket.destroy();
+function openSocket(source: OutputSource): void {
+  const { fds, sink } = source;
+  const options: SocketConstructorOpts & { onread: { buffer: Buffer; callback(length: number): boolean } } = {
+    readable: true,
+    writable: false,
+    onread: {
+      buffer: fds.scratch,
+      callback: (length) => source.state === "flowing" && sink.take(source, fds.scratch.subarray(0, length)),
     },
   };
+  const socket =
+    source.kind === "pipe"
+      ? new Socket({ ...options, fd: source.fd })
+      : new ReadStream(fds.duplicate(source.fd), options);
+  const ended = (): void => {
+    if (source.socket === socket && source.state === "flowing") socketEnded(source);
+  };
+  socket.on("end", ended);
+  socket.on("error", ended);
+  socket.resume();
+  source.socket = socket;
+}
+
+function socketEnded(source: OutputSource): void {
+  if (source.kind === "pipe") {
+    end(source);
+    return;
+  }
+  source.socket?.destroy();
+  source.state = "draining";
+  drain(source);
+}
+
+function drain(source: OutputSource): void {
+  const { fd, fds, sink } = source;
+  while (source.state === "draining") {
+    const length = readNow(fd, fds.scratch);
+    if (length === "later" && !source.final) {
+      // Somebody opened the terminal again.
+      source.state = "flowing";
+      openSocket(source);
+      return;
+    }
+    if (length === "later" || length === "end") {
+      end(source);
+      return;
+    }
+    if (!sink.take(source, fds.scratch.subarray(0, length))) return;
+  }
+}
+
+function end(source: OutputSource): void {
+  disposeSource(source);
+  source.sink.end(source);
 }
 
 /** Reads once without waiting. */

@@ -10,13 +10,13 @@ import {
   type AttachOptions,
   createAttachment,
   type OutputChunk,
-  type OutputStream,
 } from "./attachment.js";
 import type { FdCalls } from "./fds.js";
 import { createNoInput, createPipeInput, createTerminalInput, type InputQueue } from "./input.js";
-import { createOutput, type Output } from "./output.js";
+import { appendOutput, createOutput, type Output, type OutputStream } from "./output.js";
+import { clearRing } from "./ring.js";
 import { openRunOutput } from "./run-output.js";
-import { createPipeSource, createTerminalSource, type OutputSink, type OutputSource } from "./source.js";
+import { disposeSource, finishSource, type OutputSink, openSource } from "./source.js";
 
 export interface StreamsOptions {
   /** Bytes kept of each output stream. Zero: 1 MiB. */
@@ -52,33 +52,109 @@ const DEFAULT_OUTPUT_BYTES = 1024 * 1024;
 /** Signals that a terminal itself sends to its foreground group: SIGINT, SIGQUIT, SIGTSTP. */
 const terminalSignals: readonly number[] = [2, 3, 20];
 
-/** The streams of one process that is about to be launched. Throws when the system has no descriptors left. */
+/**
+ * The streams of one process that is about to be launched. Throws when the system has no descriptors left.
+ *
+ * Most sandboxes are idle most of the time, so what only readers and writers need is made when the first one comes.
+ */
 export function createStreams(spec: ProcessSpec, options: StreamsOptions): ProcessStreams & StreamAccess {
   const { fds } = options;
   const ends = spec.terminal === undefined ? openPipes(spec, fds) : openTerminal(spec.terminal, fds);
   const capacity = options.maxOutputBytes === 0 ? DEFAULT_OUTPUT_BYTES : options.maxOutputBytes;
-  const outputs: readonly Output[] = ends.outputs.map(({ name }) => createOutput(name, capacity, spec.outputOverflow));
-  const seats = new Set<AttachmentSeat>();
-  let sources: readonly OutputSource[] = [];
-  let childOpen = true;
-  let disposed = false;
-  let writer: AttachmentSeat | undefined;
-  let input: InputQueue | undefined;
+  const outputs = ends.reads.map(([name]) => createOutput(name, capacity, spec.outputOverflow));
+  let stage: "made" | "launched" | "disposed" = "made";
+  let host: AttachmentHost | undefined;
   let settleDrained = (): void => {};
   const drained = new Promise<void>((resolve) => {
     settleDrained = resolve;
   });
 
-  function wakeAll(): void {
-    for (const seat of seats) seat.wake();
+  function hostOf(): AttachmentHost {
+    host ??= createHost(outputs, (changed) => openInput(ends, changed));
+    return host;
   }
 
-  const host: AttachmentHost = {
-    outputs,
-    get input() {
-      input ??= ends.createInput(() => writer?.wake());
-      return input;
+  function launched(): void {
+    if (stage !== "made") return;
+    stage = "launched";
+    closeAll(ends.childFds);
+    const sink: OutputSink = {
+      take(source, bytes) {
+        const output = outputs.find((each) => each.source === source);
+        const more = output !== undefined && appendOutput(output, bytes);
+        wakeAll(host);
+        return more;
+      },
+      end(source) {
+        for (const output of outputs) output.ended ||= output.source === source;
+        if (outputs.every((output) => output.ended)) settleDrained();
+        wakeAll(host);
+      },
+    };
+    outputs.forEach((output, index) => {
+      const [, fd] = ends.reads[index] ?? [output.name, -1];
+      output.source = openSource(ends.master === undefined ? "pipe" : "terminal", fd, fds, sink);
+    });
+  }
+
+  function dispose(): void {
+    if (stage === "disposed") return;
+    if (stage === "made") closeAll([...ends.childFds, ...ends.reads.map(([, fd]) => fd)]);
+    else if (ends.master !== undefined) closeSync(ends.master);
+    stage = "disposed";
+    hostOf().input.dispose();
+    for (const output of outputs) {
+      if (output.source !== undefined) disposeSource(output.source);
+      output.ended = true;
+      clearRing(output.ring);
+    }
+    settleDrained();
+    for (const seat of hostOf().seats) seat.hostGone();
+  }
+
+  return {
+    childFds: ends.childFds,
+    drained,
+    names: outputs.map((output) => output.name),
+    launched,
+    exited() {
+      // Output may outlive the process in others that share it; `sandboxGone` is the last word.
     },
+    sandboxGone() {
+      for (const { source } of outputs) if (source !== undefined) finishSource(source);
+      hostOf().input.dispose();
+      settleDrained();
+      wakeAll(host);
+    },
+    dispose,
+    attach: (attachOptions, changed) => createAttachment(hostOf(), attachOptions, changed),
+    runOutput: (signal, maxBytes) => openRunOutput(outputs, hostOf().seats, signal, maxBytes),
+    feed: (data) => hostOf().input.feed(data),
+    resize(size) {
+      if (ends.master === undefined || stage === "disposed") {
+        throw new SandboxError("failed_precondition", "the process has no terminal to resize", {
+          reason: "WRONG_STATE",
+        });
+      }
+      fds.setTerminalSize(ends.master, size);
+    },
+    signalForeground: (signal) =>
+      ends.master !== undefined && stage !== "disposed" && signalForeground(ends.master, signal, fds),
+  };
+}
+
+function wakeAll(host: AttachmentHost | undefined): void {
+  if (host === undefined) return;
+  for (const seat of host.seats) seat.wake();
+}
+
+function createHost(outputs: readonly Output[], makeInput: (changed: () => void) => InputQueue): AttachmentHost {
+  const seats = new Set<AttachmentSeat>();
+  let writer: AttachmentSeat | undefined;
+  return {
+    outputs,
+    seats,
+    input: makeInput(() => writer?.wake()),
     claimInput(seat, takeOver) {
       if (writer !== undefined && !takeOver) {
         throw new SandboxError("failed_precondition", "another attachment has the input; take_over_input takes it", {
@@ -94,92 +170,16 @@ export function createStreams(spec: ProcessSpec, options: StreamsOptions): Proce
       if (writer === seat) writer = undefined;
     },
   };
-
-  function closeChildEnds(): void {
-    if (!childOpen) return;
-    childOpen = false;
-    for (const fd of new Set(ends.childFds)) closeSync(fd);
-  }
-
-  function sinkOf(output: Output): OutputSink {
-    return {
-      take(bytes) {
-        const more = output.append(bytes);
-        wakeAll();
-        return more;
-      },
-      end() {
-        output.end();
-        wakeAll();
-        if (outputs.every((each) => each.ended)) settleDrained();
-      },
-    };
-  }
-
-  return {
-    childFds: ends.childFds,
-    drained,
-    names: outputs.map((output) => output.name),
-    launched() {
-      closeChildEnds();
-      if (disposed) return;
-      sources = ends.outputs.map(({ open }, index) => {
-        const output = outputs[index] as Output;
-        const source = open(sinkOf(output));
-        output.whenRoom(() => source.resume());
-        return source;
-      });
-    },
-    exited() {
-      // The output may outlive the process in others that share it; `sandboxGone` is the last word.
-    },
-    sandboxGone() {
-      for (const source of sources) source.finish();
-      host.input.dispose();
-      settleDrained();
-      wakeAll();
-    },
-    dispose() {
-      if (disposed) return;
-      disposed = true;
-      closeChildEnds();
-      for (const source of sources) source.dispose();
-      // Without a queue yet, its descriptor must be closed all the same.
-      host.input.dispose();
-      ends.close();
-      for (const output of outputs) output.dispose();
-      settleDrained();
-      for (const seat of seats) seat.hostGone();
-    },
-    attach(attachOptions, changed) {
-      const { attachment, seat } = createAttachment(host, attachOptions, changed);
-      seats.add(seat);
-      return attachment;
-    },
-    runOutput: (signal, maxBytes) => openRunOutput(outputs, seats, signal, maxBytes),
-    feed: (data) => host.input.feed(data),
-    resize(size) {
-      if (ends.master === undefined || disposed) {
-        throw new SandboxError("failed_precondition", "the process has no terminal to resize", {
-          reason: "WRONG_STATE",
-        });
-      }
-      fds.setTerminalSize(ends.master, size);
-    },
-    signalForeground(signal) {
-      if (ends.master === undefined || disposed) return false;
-      return signalForeground(ends.master, signal, fds);
-    },
-  };
 }
 
+/** Descriptors of one process's streams. */
 interface Ends {
   readonly childFds: readonly [number, number, number];
-  readonly outputs: readonly { readonly name: OutputStream; open(sink: OutputSink): OutputSource }[];
-  createInput(changed: () => void): InputQueue;
+  readonly reads: readonly (readonly [OutputStream, number])[];
+  /** Write end of the input, when it is a pipe. */
+  readonly write: number | undefined;
+  /** The terminal, which is then also what is read. */
   readonly master: number | undefined;
-  /** Closes what neither a source nor the input owns. */
-  close(): void;
 }
 
 function openPipes(spec: ProcessSpec, fds: FdCalls): Ends {
@@ -196,42 +196,34 @@ function openPipes(spec: ProcessSpec, fds: FdCalls): Ends {
     fds.setNonblocking(errRead);
     const [inRead, inWrite] = spec.stdin === "pipe" ? pipe() : [openSync("/dev/null", constants.O_RDONLY), undefined];
     if (inWrite !== undefined) fds.setNonblocking(inWrite);
-    let reading = false;
     return {
       childFds: [inRead, outWrite, errWrite],
-      outputs: [
-        { name: "stdout", open: (sink) => createPipeSource(outRead, fds, sink) },
-        {
-          name: "stderr",
-          open(sink) {
-            reading = true;
-            return createPipeSource(errRead, fds, sink);
-          },
-        },
+      reads: [
+        ["stdout", outRead],
+        ["stderr", errRead],
       ],
-      createInput: (changed) => (inWrite === undefined ? createNoInput() : createPipeInput(inWrite, changed)),
+      write: inWrite,
       master: undefined,
-      close() {
-        if (reading) return;
-        closeSync(outRead);
-        closeSync(errRead);
-      },
     };
   } catch (error) {
-    for (const fd of opened) closeSync(fd);
+    closeAll(opened);
     throw error;
   }
 }
 
 function openTerminal(size: TerminalSize, fds: FdCalls): Ends {
   const { master, slave } = fds.openTerminal(size);
-  return {
-    childFds: [slave, slave, slave],
-    outputs: [{ name: "terminal", open: (sink) => createTerminalSource(master, fds, sink) }],
-    createInput: (changed) => createTerminalInput(master, changed),
-    master,
-    close: () => closeSync(master),
-  };
+  return { childFds: [slave, slave, slave], reads: [["terminal", master]], write: undefined, master };
+}
+
+function openInput(ends: Ends, changed: () => void): InputQueue {
+  if (ends.master !== undefined) return createTerminalInput(ends.master, changed);
+  return ends.write === undefined ? createNoInput() : createPipeInput(ends.write, changed);
+}
+
+/** Closes each once, though the child's may be the same. */
+function closeAll(descriptors: readonly number[]): void {
+  for (const fd of new Set(descriptors)) closeSync(fd);
 }
 
 function signalForeground(master: number, signal: number, fds: FdCalls): boolean {

@@ -3,13 +3,8 @@ import { invalidField } from "../../base/errors.js";
 import { type OutputSchema, StdioStream } from "../../gen/sandgate/v1/process_pb.js";
 import type { AttachOpen, AttachResponseSchema } from "../../gen/sandgate/v1/stdio_pb.js";
 import type { ExitStatus, ProcessInfo } from "../../sandbox/model.js";
-import type {
-  Attachment,
-  AttachmentEvent,
-  AttachOptions,
-  OutputChunk,
-  OutputStream,
-} from "../../sandbox/stdio/attachment.js";
+import type { Attachment, AttachmentEvent, AttachOptions, OutputChunk } from "../../sandbox/stdio/attachment.js";
+import type { OutputStream } from "../../sandbox/stdio/output.js";
 import { exitStatusToProto, type Init, numberFromProto, processInfoToProto } from "./common.js";
 
 type Response = Init<typeof AttachResponseSchema>;
