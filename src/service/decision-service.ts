@@ -2,7 +2,8 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { invalidField, SandboxError } from "../base/errors.js";
 import * as pb from "../gen/sandgate/v1/decision_pb.js";
 import type { DeciderSession, DecisionApi } from "../sandbox/decisions/decider.js";
-import type { CallContext } from "./bridge.js";
+import type { CallContext, Encoded } from "./bridge.js";
+import { type CallEncoder, createCallEncoder } from "./convert/call-encoder.js";
 import { type Init, selectorFromProto } from "./convert/common.js";
 import {
   deliveredToProto,
@@ -23,15 +24,21 @@ const maxHoldIds = 4096;
 export interface DecisionServiceOptions {
   readonly decisions: DecisionApi;
   readonly idempotency: Idempotency;
+  /** Shared with the watch service, so that a call is encoded once. */
+  readonly encoder?: CallEncoder;
 }
 
 /** Handlers of `DecisionService`. */
-export function createDecisionService({ decisions, idempotency }: DecisionServiceOptions) {
+export function createDecisionService({
+  decisions,
+  idempotency,
+  encoder = createCallEncoder(),
+}: DecisionServiceOptions) {
   /** However the stream ends, the session is closed and its calls go to others: nothing is allowed by that. */
   async function* decide(
     requests: AsyncIterable<pb.DecideRequest>,
     context: CallContext,
-  ): AsyncGenerator<Init<typeof pb.DecideResponseSchema>> {
+  ): AsyncGenerator<Init<typeof pb.DecideResponseSchema> | Encoded> {
     const incoming = requests[Symbol.asyncIterator]();
     const first = await incoming.next();
     if (first.done === true) return;
@@ -50,7 +57,9 @@ export function createDecisionService({ decisions, idempotency }: DecisionServic
       })
       .finally(close);
     try {
-      for await (const outgoing of session.messages()) yield messageToProto(outgoing, extra);
+      for await (const outgoing of session.messages()) {
+        yield outgoing.kind === "calls" ? encoder.calls(outgoing.calls, extra) : messageToProto(outgoing);
+      }
     } finally {
       context.signal.removeEventListener("abort", close);
       close();

@@ -1,6 +1,6 @@
 import { isUtf8 } from "node:buffer";
 import type { create, MessageInitShape } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { type Duration, durationFromMs, type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { invalidField, SandboxError } from "../../base/errors.js";
 import type * as pb from "../../gen/sandgate/v1/common_pb.js";
 import { ArgumentIntegrity, CallCategory, Transport } from "../../gen/sandgate/v1/policy_pb.js";
@@ -62,6 +62,16 @@ const endCauses: Readonly<Record<model.EndCause, EndCause>> = {
   service: EndCause.SERVICE,
 };
 
+/** A `Duration`, to the millisecond, as every one of this API is. */
+export function durationOf(milliseconds: number): Duration {
+  return durationFromMs(Math.max(0, Math.floor(milliseconds)));
+}
+
+/** A `Timestamp`, to the millisecond. */
+export function timestampOf(milliseconds: number): Timestamp {
+  return timestampFromMs(Math.max(0, Math.floor(milliseconds)));
+}
+
 /** Bytes that a program chose. The exact bytes go along only when text cannot carry them. */
 export function osStringToProto(bytes: Uint8Array): Init<typeof pb.OsStringSchema> {
   const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("utf8");
@@ -86,8 +96,8 @@ export function exitStatusToProto(exit: model.ExitStatus): Init<typeof ExitStatu
   return {
     result: resultToProto(exit.result),
     cause: endCauses[exit.cause],
-    endTime: timestampFromMs(exit.endTimeMs),
-    usage: { cpuTime: durationFromMs(exit.cpuTimeMs), peakMemoryBytes: BigInt(exit.peakMemoryBytes) },
+    endTime: timestampOf(exit.endTimeMs),
+    usage: { cpuTime: durationOf(exit.cpuTimeMs), peakMemoryBytes: BigInt(exit.peakMemoryBytes) },
   };
 }
 
@@ -115,18 +125,18 @@ export function processInfoToProto(process: model.ProcessInfo): Init<typeof Proc
     processId,
     pid,
     spec: processToProto(spec),
-    startTime: timestampFromMs(startTimeMs),
+    startTime: timestampOf(startTimeMs),
     ...(exit !== undefined && { exit: exitStatusToProto(exit) }),
   };
 }
 
 export function usageToProto(usage: model.ResourceUsage): Init<typeof pbProcess.ResourceUsageSchema> {
   return {
-    cpuTime: durationFromMs(usage.cpuTimeMs),
+    cpuTime: durationOf(usage.cpuTimeMs),
     peakMemoryBytes: BigInt(usage.peakMemoryBytes),
     processes: usage.processes,
     heldCalls: BigInt(usage.heldCalls),
-    heldTime: durationFromMs(Math.round(usage.heldTimeMs)),
+    heldTime: durationOf(usage.heldTimeMs),
   };
 }
 
@@ -141,8 +151,8 @@ export function sandboxToProto(info: model.SandboxInfo, paths?: readonly string[
     ...(wants("state") && { state: sandboxStates[info.state] }),
     ...(wants("spec") && { spec: specToProto(info.spec) }),
     ...(wants("etag") && { etag: info.etag }),
-    ...(wants("create_time") && { createTime: timestampFromMs(info.createTimeMs) }),
-    ...(wants("end_time") && info.endTimeMs !== undefined && { endTime: timestampFromMs(info.endTimeMs) }),
+    ...(wants("create_time") && { createTime: timestampOf(info.createTimeMs) }),
+    ...(wants("end_time") && info.endTimeMs !== undefined && { endTime: timestampOf(info.endTimeMs) }),
     ...(wants("processes") && { processes: info.processes.map(processInfoToProto) }),
     ...(wants("protections") && {
       protections: Object.fromEntries([...info.protections].map(([name, state]) => [name, protectionStates[state]])),

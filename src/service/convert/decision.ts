@@ -1,4 +1,3 @@
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { invalidField, SandboxError } from "../../base/errors.js";
 import * as pb from "../../gen/sandgate/v1/decision_pb.js";
 import { type Kill, SignalScope as ProtoScope } from "../../gen/sandgate/v1/policy_pb.js";
@@ -17,6 +16,7 @@ import type {
 import type * as model from "../../sandbox/model.js";
 import {
   categories,
+  durationOf,
   type Init,
   integrities,
   numberFromProto,
@@ -24,6 +24,7 @@ import {
   problemToProto,
   selectorFromProto,
   taskToProto,
+  timestampOf,
   transports,
 } from "./common.js";
 import { fallbackToProto, matchFromProto, matchToProto, millisecondsOf } from "./spec.js";
@@ -32,7 +33,7 @@ const maxReasonLength = 1024;
 const maxVerdictLabels = 32;
 const maxLabelLength = 256;
 
-const fileOperations: Readonly<Record<model.FileOperation, pb.FileOperation>> = {
+export const fileOperations: Readonly<Record<model.FileOperation, pb.FileOperation>> = {
   read: pb.FileOperation.READ,
   write: pb.FileOperation.WRITE,
   create: pb.FileOperation.CREATE,
@@ -43,7 +44,7 @@ const fileOperations: Readonly<Record<model.FileOperation, pb.FileOperation>> = 
   stat: pb.FileOperation.STAT,
 };
 
-const networkOperations: Readonly<Record<model.NetworkOperation, pb.NetworkOperation>> = {
+export const networkOperations: Readonly<Record<model.NetworkOperation, pb.NetworkOperation>> = {
   connect: pb.NetworkOperation.CONNECT,
   send: pb.NetworkOperation.SEND,
   bind: pb.NetworkOperation.BIND,
@@ -217,8 +218,8 @@ function detailToProto(detail: model.CallDetail): NonNullable<Init<typeof pb.Hel
         value: {
           path: osStringToProto(detail.path),
           operation: fileOperations[detail.operation],
-          flags: detail.flags,
-          mode: detail.mode,
+          flags: detail.flags >>> 0,
+          mode: detail.mode >>> 0,
           exists: detail.exists,
         },
       };
@@ -258,7 +259,7 @@ export function callToProto(call: model.HeldCall, extra: ExtraFields = { args: f
     ...((extra.args || call.detail.kind === "raw") && { args: [...call.args] }),
     number: call.number,
     arch: call.arch,
-    time: timestampFromMs(call.timeMs),
+    time: timestampOf(call.timeMs),
     rule: call.rule,
   } satisfies Init<typeof pb.HeldCallSchema>;
 }
@@ -266,7 +267,7 @@ export function callToProto(call: model.HeldCall, extra: ExtraFields = { args: f
 export function deliveredToProto(delivered: DeliveredCall, extra?: ExtraFields): Init<typeof pb.HeldCallSchema> {
   return {
     ...callToProto(delivered.call, extra),
-    timeLeft: durationFromMs(Math.floor(delivered.timeLeftMs)),
+    timeLeft: durationOf(delivered.timeLeftMs),
     waiting: delivered.waiting,
     attempt: delivered.attempt,
     fallback: fallbackToProto(delivered.fallback),
@@ -287,7 +288,7 @@ export function messageToProto(message: DeciderMessage, extra?: ExtraFields): In
   switch (message.kind) {
     case "opened": {
       const { sessionId, sandboxes, heartbeatIntervalMs, mayAllow, backlog } = message;
-      const heartbeatInterval = durationFromMs(heartbeatIntervalMs);
+      const heartbeatInterval = durationOf(heartbeatIntervalMs);
       return { message: { case: "opened", value: { sessionId, sandboxes, heartbeatInterval, mayAllow, backlog } } };
     }
     case "calls":
@@ -312,8 +313,22 @@ export function messageToProto(message: DeciderMessage, extra?: ExtraFields): In
   }
 }
 
-/** What a call got, as the verdict that says the same. The static policy has none. */
-export function settlementToProto(settlement: model.Settlement): NonNullable<Init<typeof pb.VerdictSchema>["action"]> {
+/** What a call got, as a verdict. A call that vanished or was left to the static policy got none. */
+export function verdictOf(
+  settled: model.EventBody & { readonly kind: "call_settled" },
+): Init<typeof pb.VerdictSchema> | undefined {
+  const { call, settlement, source, reason, verdictLabels } = settled;
+  if (source === "target_gone" || settlement.kind === "static") return undefined;
+  return {
+    holdId: BigInt(call.holdId),
+    action: settlementToProto(settlement),
+    reason,
+    labels: Object.fromEntries(verdictLabels ?? []),
+  };
+}
+
+/** The static policy has no action. */
+function settlementToProto(settlement: model.Settlement): NonNullable<Init<typeof pb.VerdictSchema>["action"]> {
   switch (settlement.kind) {
     case "allow":
       return { case: "allow", value: {} };
@@ -341,7 +356,7 @@ export function grantToProto(record: GrantRecord): Init<typeof pb.GrantSchema> {
           "sameCall" in grant.match
             ? { case: "sameCall", value: {} }
             : { case: "callMatch", value: matchToProto(grant.match) },
-        ...(remember?.kind === "grant" && remember.ttlMs !== undefined && { ttl: durationFromMs(remember.ttlMs) }),
+        ...(remember?.kind === "grant" && remember.ttlMs !== undefined && { ttl: durationOf(remember.ttlMs) }),
         maxUses: grant.maxUses,
       },
       reason: verdict.reason,
@@ -349,8 +364,8 @@ export function grantToProto(record: GrantRecord): Init<typeof pb.GrantSchema> {
     },
     origin: callToProto(origin),
     decider,
-    createTime: timestampFromMs(createTimeMs),
-    ...(grant.expireTimeMs !== undefined && { expireTime: timestampFromMs(grant.expireTimeMs) }),
+    createTime: timestampOf(createTimeMs),
+    ...(grant.expireTimeMs !== undefined && { expireTime: timestampOf(grant.expireTimeMs) }),
     uses: BigInt(uses),
   };
 }

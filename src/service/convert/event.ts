@@ -1,5 +1,4 @@
 import { create } from "@bufbuild/protobuf";
-import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { invalidField, SandboxError } from "../../base/errors.js";
 import { SandboxState } from "../../gen/sandgate/v1/sandbox_pb.js";
 import * as pb from "../../gen/sandgate/v1/watch_pb.js";
@@ -14,6 +13,7 @@ import type {
 } from "../../sandbox/journal/journal.js";
 import type * as model from "../../sandbox/model.js";
 import {
+  durationOf,
   exitStatusToProto,
   type Init,
   osStringToProto,
@@ -21,8 +21,9 @@ import {
   sandboxToProto,
   selectorFromProto,
   taskToProto,
+  timestampOf,
 } from "./common.js";
-import { callToProto, settlementToProto } from "./decision.js";
+import { callToProto, verdictOf } from "./decision.js";
 import { matchFromProto, millisecondsOf } from "./spec.js";
 
 const defaultProgressMs = 15_000;
@@ -41,7 +42,7 @@ const kinds: Readonly<Record<EventKind, pb.EventKind>> = {
   decider_changed: pb.EventKind.DECIDER_CHANGED,
 };
 
-const sources: Readonly<Record<model.VerdictSource, pb.VerdictSource>> = {
+export const sources: Readonly<Record<model.VerdictSource, pb.VerdictSource>> = {
   decider: pb.VerdictSource.DECIDER,
   grant: pb.VerdictSource.GRANT,
   rule: pb.VerdictSource.RULE,
@@ -134,13 +135,9 @@ function notYet(field: string): SandboxError {
 
 // ------------------------------------------------------------------------------------------- to the API
 
-export function batchToProto(
-  batch: WatchBatch,
-  encode: (entry: JournalEntry) => pb.Event,
-): Init<typeof pb.WatchResponseSchema> {
-  const { events, gaps, cursor, caughtUp, pending } = batch;
+/** A batch without its events. */
+export function batchToProto({ gaps, cursor, caughtUp, pending }: WatchBatch): Init<typeof pb.WatchResponseSchema> {
   return {
-    events: events.map(encode),
     gaps: gaps.map(gapToProto),
     cursor: { epoch: cursor.epoch, sequence: BigInt(cursor.sequence) },
     caughtUp,
@@ -162,7 +159,7 @@ export function eventToProto({ sequence, event }: JournalEntry): pb.Event {
   const { timeMs, sandboxId, task, body } = event;
   return create(pb.EventSchema, {
     sequence: BigInt(sequence),
-    time: timestampFromMs(timeMs),
+    time: timestampOf(timeMs),
     sandboxId,
     ...(task !== undefined && { task: taskToProto(task) }),
     event: bodyToProto(body),
@@ -198,22 +195,13 @@ function bodyToProto(body: model.EventBody): NonNullable<Init<typeof pb.EventSch
   }
 }
 
-/** A vanished call got nothing, and one that was left to the static policy no verdict: neither has one here. */
 function settledToProto(body: model.EventBody & { kind: "call_settled" }): Init<typeof pb.CallSettledSchema> {
-  const { call, settlement, source, sourceName, reason, verdictLabels, heldMs } = body;
-  const hasVerdict = source !== "target_gone" && settlement.kind !== "static";
+  const verdict = verdictOf(body);
   return {
-    call: callToProto(call),
-    ...(hasVerdict && {
-      verdict: {
-        holdId: BigInt(call.holdId),
-        action: settlementToProto(settlement),
-        reason,
-        labels: Object.fromEntries(verdictLabels ?? []),
-      },
-    }),
-    source: sources[source],
-    sourceName,
-    held: durationFromMs(Math.round(heldMs)),
+    call: callToProto(body.call),
+    ...(verdict !== undefined && { verdict }),
+    source: sources[body.source],
+    sourceName: body.sourceName,
+    held: durationOf(Math.round(body.heldMs)),
   };
 }
