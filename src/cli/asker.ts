@@ -42,7 +42,12 @@ const WINDOW = 64;
  * Decides for one sandbox by asking. Questions come one at a time in the order in which they were held; an equal
  * call that was answered "remember" is released without asking.
  */
-export function startAsker(link: DecideLink, sandboxId: string, prompter: Prompter, now: () => number = Date.now): Asker {
+export function startAsker(
+  link: DecideLink,
+  sandboxId: string,
+  prompter: Prompter,
+  now: () => number = Date.now,
+): Asker {
   const queue: Waiting[] = [];
   const remembered = new Set<string>();
   let current: Waiting | undefined;
@@ -160,7 +165,8 @@ export function startAsker(link: DecideLink, sandboxId: string, prompter: Prompt
   return {
     opened: openedGate.promise,
     interrupt() {
-      for (const { withdrawn } of current === undefined ? queue : [current, ...queue]) withdrawn.abort(new Interrupted());
+      for (const { withdrawn } of current === undefined ? queue : [current, ...queue])
+        withdrawn.abort(new Interrupted());
     },
     done,
   };

@@ -53,7 +53,8 @@ export function startAttachment(link: AttachLink, options: AttachmentOptions, si
       if (chunk === undefined) {
         inputClosed = true;
         // A terminal has no half-close: its end of input is a character that the program's line discipline reads.
-        const end = terminal === undefined ? { data: new Uint8Array(), end: true } : { data: Uint8Array.of(4), end: false };
+        const end =
+          terminal === undefined ? { data: new Uint8Array(), end: true } : { data: Uint8Array.of(4), end: false };
         link.send({ message: { case: "input", value: { ...end, offset: sent } } });
         return;
       }

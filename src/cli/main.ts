@@ -33,7 +33,10 @@ function buildProgram(): Command {
     )
     .addOption(addressOption("use the service at this address instead of an embedded one"))
     .option("--ask", "ask here for each execve, connect and write-open that nothing settles")
-    .option("--answers <file>", 'take the answers of --ask from a file, one a line: allow, remember, deny, kill ("-" is standard input)')
+    .option(
+      "--answers <file>",
+      'take the answers of --ask from a file, one a line: allow, remember, deny, kill ("-" is standard input)',
+    )
     .option("--timeout <duration>", "end the sandbox after this time, with exit status 124")
     .option("--spec <file>", "start from a SandboxSpec in TOML or JSON")
     .option("--detach", "leave it running on the service and print its id (needs --address)")
@@ -91,7 +94,13 @@ ${examples(
       const { serve } = await import("./serve.js");
       await serve(options);
     })
-    .addHelpText("after", examples("sandgate serve", "sandgate serve --listen unix:/run/sandgate/sandgate.sock --listen tcp:127.0.0.1:7443"));
+    .addHelpText(
+      "after",
+      examples(
+        "sandgate serve",
+        "sandgate serve --listen unix:/run/sandgate/sandgate.sock --listen tcp:127.0.0.1:7443",
+      ),
+    );
 
   program
     .command("ps")
@@ -120,7 +129,9 @@ ${examples(
 
   program
     .command("kill")
-    .description("End a sandbox: SIGTERM, then SIGKILL after the grace time. With --signal, send that and nothing else.")
+    .description(
+      "End a sandbox: SIGTERM, then SIGKILL after the grace time. With --signal, send that and nothing else.",
+    )
     .addOption(addressOption())
     .argument("<id>", "the sandbox")
     .option("-s, --signal <signal>", "name or number, to every process of the sandbox")
@@ -129,7 +140,10 @@ ${examples(
       const { kill } = await import("./sandboxes.js");
       await kill(id, { ...options, address: addressOf(command) });
     })
-    .addHelpText("after", examples("sandgate kill 4f1c", "sandgate kill --grace 0s 4f1c", "sandgate kill --signal USR1 4f1c"));
+    .addHelpText(
+      "after",
+      examples("sandgate kill 4f1c", "sandgate kill --grace 0s 4f1c", "sandgate kill --signal USR1 4f1c"),
+    );
 
   program
     .command("watch")
@@ -154,7 +168,10 @@ ${examples(
       const { check } = await import("./check.js");
       await check({ ...options, address: addressOf(command) });
     })
-    .addHelpText("after", examples("sandgate check", "sandgate check --json | jq '.host[] | select(.available | not)'"));
+    .addHelpText(
+      "after",
+      examples("sandgate check", "sandgate check --json | jq '.host[] | select(.available | not)'"),
+    );
 
   program
     .command("version")
@@ -189,7 +206,11 @@ function policyOptions(command: Command): Command {
   return command
     .option("--read <path>", "let it read and execute below this path; may be repeated", collect)
     .option("--write <path>", "let it write below this path too; may be repeated", collect)
-    .option("--net-allow <rule>", "let it reach [tcp://|udp://|unix://]HOST[:PORTS], a CIDR block, or *; may be repeated", collect)
+    .option(
+      "--net-allow <rule>",
+      "let it reach [tcp://|udp://|unix://]HOST[:PORTS], a CIDR block, or *; may be repeated",
+      collect,
+    )
     .option("--net-deny <rule>", "refuse this destination although allowed; may be repeated", collect)
     .option("--bind <ports>", "let it bind these TCP ports, such as 8080 or 8000-8999; may be repeated", collect)
     .option("--no-baseline", "do not grant what an ordinary program reads to start (/usr, /lib, parts of /etc, …)")

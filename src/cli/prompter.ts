@@ -71,7 +71,11 @@ export function createTerminalPrompter(
 }
 
 /** Takes one answer a line from a script; what is not an answer is an error that denies. */
-export function createScriptedPrompter(lines: AsyncIterator<string>, style: Style, write: (text: string) => void): Prompter {
+export function createScriptedPrompter(
+  lines: AsyncIterator<string>,
+  style: Style,
+  write: (text: string) => void,
+): Prompter {
   let pending: Promise<IteratorResult<string>> | undefined; // outlives a question that was withdrawn
   return {
     async ask(questionLines, signal) {
@@ -104,7 +108,9 @@ export function createAbsentPrompter(write: (text: string) => void): Prompter {
 
 function framed(lines: readonly string[], style: Style): string {
   const [first = "", ...rest] = lines;
-  return [`${style.bold("sandgate:")} ${first}`, ...rest.map((line) => style.dim(line))].map((line) => `${line}\n`).join("");
+  return [`${style.bold("sandgate:")} ${first}`, ...rest.map((line) => style.dim(line))]
+    .map((line) => `${line}\n`)
+    .join("");
 }
 
 function abortable<T>(promise: Promise<T>, signal: AbortSignal): Promise<T> {

@@ -90,10 +90,23 @@ export function memoryKey(call: HeldCall): string | undefined {
   const { detail } = call;
   switch (detail.case) {
     case "file":
-      return JSON.stringify(["file", call.syscall, executable, detail.value.operation, osKey(detail.value.path), osKey(detail.value.path2)]);
+      return JSON.stringify([
+        "file",
+        call.syscall,
+        executable,
+        detail.value.operation,
+        osKey(detail.value.path),
+        osKey(detail.value.path2),
+      ]);
     case "exec":
       if (detail.value.argvCut) return undefined;
-      return JSON.stringify(["exec", call.syscall, executable, osKey(detail.value.program), detail.value.argv.map(osKey)]);
+      return JSON.stringify([
+        "exec",
+        call.syscall,
+        executable,
+        osKey(detail.value.program),
+        detail.value.argv.map(osKey),
+      ]);
     case "network": {
       const { operation, transport, address } = detail.value;
       return JSON.stringify(["network", call.syscall, executable, operation, transport, addressKey(address)]);

@@ -41,7 +41,12 @@ export const ASK_TIMEOUT_MS = 5 * 60_000;
 const ASK_MAX_HOLD_MS = 10 * 60_000;
 
 /** Adds what the options say to `base`; lists grow, single values replace. Relative paths start at `callerCwd`. */
-export function buildSpec(base: SandboxSpec | undefined, options: PolicyOptions, callerCwd: string, timeoutMs: number): SandboxSpec {
+export function buildSpec(
+  base: SandboxSpec | undefined,
+  options: PolicyOptions,
+  callerCwd: string,
+  timeoutMs: number,
+): SandboxSpec {
   const spec = base === undefined ? create(SandboxSpecSchema) : clone(SandboxSpecSchema, base);
   const filesystem = spec.filesystem ?? create(FilesystemPolicySchema);
   const network = spec.network ?? create(NetworkPolicySchema);
@@ -124,7 +129,8 @@ export function buildProcess(argv: readonly string[], options: ProcessOptions, s
       env[key] = value;
     } else {
       const value = callerEnv[text];
-      if (value === undefined) throw new UsageError(`--env ${text}: you have no variable of that name; write ${text}=VALUE`);
+      if (value === undefined)
+        throw new UsageError(`--env ${text}: you have no variable of that name; write ${text}=VALUE`);
       env[text] = value;
     }
   }
@@ -156,5 +162,9 @@ const TRANSPORTS: Readonly<Record<RuleTransport, Transport>> = {
 
 function ruleOf(text: string): MessageInitShape<typeof NetworkRuleSchema> {
   const { transport, host, ports }: Destination = parseDestination(text);
-  return { transport: transport === undefined ? Transport.UNSPECIFIED : TRANSPORTS[transport], host, ports: ports.map((range) => ({ ...range })) };
+  return {
+    transport: transport === undefined ? Transport.UNSPECIFIED : TRANSPORTS[transport],
+    host,
+    ports: ports.map((range) => ({ ...range })),
+  };
 }

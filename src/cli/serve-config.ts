@@ -1,0 +1,126 @@
+import { readFileSync } from "node:fs";
+import { parse, TomlError } from "smol-toml";
+import { canonicalAddress, defaultAddress } from "./address.js";
+import { parseDurationMs } from "./duration.js";
+import { UsageError } from "./failure.js";
+import { findTomlLine } from "./toml-lines.js";
+
+/** What `serve` runs with. */
+export interface ServeConfig {
+  readonly listen: readonly string[];
+  /** File with the token that callers over TCP must send. */
+  readonly tokenFile: string | undefined;
+  /** Whether whoever reaches a TCP port may do everything. */
+  readonly anonymous: boolean;
+  /** Whether a TCP address other than loopback is accepted. */
+  readonly remote: boolean;
+  /** Users besides root who may connect to a Unix socket; empty means the service's own. */
+  readonly uids: readonly number[];
+  readonly reflection: boolean;
+  readonly maxSandboxes: number | undefined;
+  readonly journalEvents: number | undefined;
+  /** Time that sandboxes have to end after SIGTERM. */
+  readonly graceMs: number;
+  readonly logLevel: string;
+}
+
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
+
+type Value = unknown;
+type Reader = (value: Value) => unknown;
+
+const READERS: Readonly<Record<string, Reader>> = {
+  listen: (value) => list(value, text).map((address) => canonicalAddress(address)),
+  token_file: text,
+  anonymous: flag,
+  remote: flag,
+  uids: (value) => list(value, count),
+  reflection: flag,
+  max_sandboxes: count,
+  journal_events: count,
+  grace: (value) => parseDurationMs(text(value)),
+  log_level: (value) => oneOf(text(value), LOG_LEVELS),
+};
+
+/** The file's settings, with those of the command line in front, and the defaults behind. Throws UsageError. */
+export function readServeConfig(
+  file: string | undefined,
+  listen: readonly string[] | undefined,
+  env: Readonly<Record<string, string | undefined>>,
+): ServeConfig {
+  const settings = file === undefined ? {} : readSettings(file);
+  const fromFile = settings["listen"] as string[] | undefined;
+  return {
+    listen: listen?.map((address) => canonicalAddress(address)) ?? fromFile ?? [defaultAddress(env)],
+    tokenFile: settings["token_file"] as string | undefined,
+    anonymous: (settings["anonymous"] as boolean | undefined) ?? false,
+    remote: (settings["remote"] as boolean | undefined) ?? false,
+    uids: (settings["uids"] as number[] | undefined) ?? [],
+    reflection: (settings["reflection"] as boolean | undefined) ?? true,
+    maxSandboxes: settings["max_sandboxes"] as number | undefined,
+    journalEvents: settings["journal_events"] as number | undefined,
+    graceMs: (settings["grace"] as number | undefined) ?? 10_000,
+    logLevel: (settings["log_level"] as string | undefined) ?? "info",
+  };
+}
+
+function readSettings(file: string): Record<string, unknown> {
+  let source: string;
+  try {
+    source = readFileSync(file, "utf8");
+  } catch (error) {
+    throw new UsageError(`--config ${file}: ${error instanceof Error ? error.message : String(error)}`);
+  }
+  return parseSettings(source, file);
+}
+
+/** Exported for its tests. Throws UsageError with the line. */
+export function parseSettings(source: string, file: string): Record<string, unknown> {
+  let table: Record<string, unknown>;
+  try {
+    table = parse(source);
+  } catch (error) {
+    if (!(error instanceof TomlError)) throw error;
+    throw new UsageError(
+      `${file}:${error.line}: not TOML: ${(error.message.split("\n")[0] ?? "").replace(/^Invalid TOML document: /, "")}`,
+    );
+  }
+  const settings: Record<string, unknown> = {};
+  for (const [key, value] of Object.entries(table)) {
+    const place = `${file}:${findTomlLine(source, [key]) ?? 1}: ${key}`;
+    const read = Object.hasOwn(READERS, key) ? READERS[key] : undefined;
+    if (read === undefined)
+      throw new UsageError(`${place}: unknown key; the keys are ${Object.keys(READERS).join(", ")}`);
+    try {
+      settings[key] = read(value);
+    } catch (error) {
+      throw new UsageError(`${place}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  return settings;
+}
+
+function text(value: Value): string {
+  if (typeof value === "string") return value;
+  throw new UsageError("text is expected");
+}
+
+function flag(value: Value): boolean {
+  if (typeof value === "boolean") return value;
+  throw new UsageError("true or false is expected");
+}
+
+function count(value: Value): number {
+  if (typeof value === "number" && Number.isSafeInteger(value) && value >= 0) return value;
+  throw new UsageError("a whole number is expected");
+}
+
+function list<T>(value: Value, read: (entry: Value) => T): T[] {
+  if (Array.isArray(value)) return value.map((entry) => read(entry));
+  throw new UsageError("a list is expected");
+}
+
+function oneOf(value: string, choices: readonly string[]): string {
+  if (choices.includes(value)) return value;
+  throw new UsageError(`"${value}" is not one of ${choices.join(", ")}`);
+}
