@@ -13,9 +13,12 @@ export interface CallRegisters {
   readonly args?: readonly bigint[];
 }
 
+/** Bytes, or what `decodeProgram` made of them. */
+export type Program = Uint8Array | readonly Instruction[];
+
 /** What the filter returns. Throws on anything that the kernel's own check would not accept. */
-export function evaluate(program: Uint8Array, call: CallRegisters): number {
-  const action = run(decodeProgram(program), dataOf(call), () => true);
+export function evaluate(program: Program, call: CallRegisters): number {
+  const action = run(decoded(program), dataOf(call), () => true);
   if (action === undefined) throw new Error("a load was refused");
   return action;
 }
@@ -24,13 +27,13 @@ export function evaluate(program: Uint8Array, call: CallRegisters): number {
  * Whether the kernel's per-number cache answers this call without running the filter: it follows the program with
  * only the architecture and the number known, and gives up at the first load of anything else.
  */
-export function isConstantAllow(program: Uint8Array, arch: number, nr: number): boolean {
-  const action = run(
-    decodeProgram(program),
-    dataOf({ arch, nr }),
-    (offset) => offset === DATA.nr || offset === DATA.arch,
-  );
+export function isConstantAllow(program: Program, arch: number, nr: number): boolean {
+  const action = run(decoded(program), dataOf({ arch, nr }), (offset) => offset === DATA.nr || offset === DATA.arch);
   return action === ACTION.allow;
+}
+
+function decoded(program: Program): readonly Instruction[] {
+  return program instanceof Uint8Array ? decodeProgram(program) : program;
 }
 
 /** The instructions, each jump proven to land inside and the end proven to be a return. */

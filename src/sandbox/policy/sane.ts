@@ -1,8 +1,8 @@
 /**
  * The `sane` baseline: what an ordinary dynamically linked program reads to start, and the installation of the
- * program that is started. No home directory, no /tmp, no /proc.
+ * program that is started. No home directory, no /tmp, and of /proc only the machine's size.
  */
-import { accessSync, closeSync, constants, openSync, readdirSync, readSync, realpathSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync, realpathSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 import { DEVICE_FILE, FS, READ_TREE } from "../../engine/landlock/rights.js";
@@ -81,9 +81,13 @@ const READABLE_PARTS = [
   "/etc/shells",
   "/etc/gitconfig",
   "/etc/npmrc",
-  // how many processors there are
+  // the machine's size: runtimes choose their threads and heaps by it
   "/sys/devices/system/cpu/online",
   "/sys/devices/system/cpu/possible",
+  "/proc/cpuinfo",
+  "/proc/meminfo",
+  "/proc/stat",
+  "/proc/sys/vm/overcommit_memory",
 ];
 
 /** Directories of /etc with a version in their name. */
@@ -147,6 +151,7 @@ function findProgram({ program, cwd, searchPath }: ProgramLookup): string | unde
 }
 
 function isExecutable(path: string): boolean {
+  if (!existsSync(path)) return false; // without an exception, which costs more than all else here
   try {
     accessSync(path, constants.X_OK);
     return true;
