@@ -42,9 +42,18 @@ export interface Explanation {
 
 /** One line with what failed and what to do about it, and the exit status that a shell user expects. */
 export function explainRefusal(refusal: Refusal, address: string): Explanation {
-  const remedy = remedyFor(refusal, address);
-  const line = `${oneLine(refusal.message)}${launchFacts(refusal)}${remedy === "" ? "" : `; ${remedy}`}`;
-  return { line, exitStatus: statusFor(refusal) };
+  const exitStatus = statusFor(refusal);
+  if (refusal.code === "UNAVAILABLE" && refusal.reason === "") {
+    const cause = /Last error: (?:Error: )?(.*?)\.? Resolution note/s.exec(refusal.message)?.[1] ?? refusal.message;
+    const remedy = 'start "sandgate serve", or name another with --address or SANDGATE_ADDRESS';
+    return { line: `nothing answers at ${address}: ${oneLine(cause)}; ${remedy}`, exitStatus };
+  }
+  const theirs = refusal.metadata.remedy ?? "";
+  const ours = remedyFor(refusal);
+  const remedy = ours === "" ? theirs : ours;
+  // The service speaks of request fields; here the remedy is in terms of options.
+  const message = oneLine(theirs === "" ? refusal.message : refusal.message.replace(` (${theirs})`, ""));
+  return { line: `${message}${launchFacts(refusal)}${remedy === "" ? "" : `; ${remedy}`}`, exitStatus };
 }
 
 function launchFacts({ message, metadata }: Refusal): string {
@@ -58,8 +67,7 @@ function launchFacts({ message, metadata }: Refusal): string {
   return facts.length === 0 ? "" : ` (${facts.join(", ")})`;
 }
 
-function remedyFor(refusal: Refusal, address: string): string {
-  const { reason, metadata } = refusal;
+function remedyFor({ reason, metadata }: Refusal): string {
   const stage = metadata["stage"] ?? "";
   const errno = errnoName(metadata);
   const argument = metadata["argument"] ?? metadata["path"] ?? "";
@@ -87,10 +95,10 @@ function remedyFor(refusal: Refusal, address: string): string {
     return `see what this host has with "sandgate check", or accept it with --allow-degraded ${protection}`;
   }
   if (reason === "SANDBOX_NOT_FOUND") return 'see which there are with "sandgate ps"';
-  if (refusal.code === "UNAVAILABLE" && reason === "") {
-    return `nothing answers at ${address}: start "sandgate serve", or name another with --address or SANDGATE_ADDRESS`;
+  if (reason === "LAUNCH_FAILED" && stage.startsWith("landlock") && errno === "ENOENT") {
+    return "--read and --write need paths that exist";
   }
-  return metadata["remedy"] ?? "";
+  return "";
 }
 
 function statusFor({ reason, metadata }: Refusal): number {

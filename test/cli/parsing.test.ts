@@ -150,10 +150,27 @@ describe("a refusal on the command line", () => {
     assert.equal(explainRefusal(refusal({ reason: "INVALID_FIELD", code: "INVALID_ARGUMENT" }), "").exitStatus, 125);
   });
 
+  it("says it in terms of options where the service spoke of request fields", () => {
+    const { line } = explainRefusal(
+      refusal({
+        message: "the program was not started: faccessat tool failed with ENOENT at stage program (set PATH in process.env)",
+        reason: "EXEC_FAILED",
+        metadata: { stage: "program", syscall: "faccessat", errno: "ENOENT", argument: "tool", remedy: "set PATH in process.env" },
+      }),
+      "",
+    );
+    assert.equal(
+      line,
+      "the program was not started: faccessat tool failed with ENOENT at stage program; " +
+        "no directory of the sandbox's PATH has it: give its full path, or set --env PATH=…",
+    );
+  });
+
   it("says how to start a service when nothing answers", () => {
-    assert.match(
-      explainRefusal(refusal({ code: "UNAVAILABLE" }), "unix:/s").line,
-      /nothing answers at unix:\/s: start "sandgate serve"/,
+    const message = "No connection established. Last error: Error: connect ENOENT /s. Resolution note: ";
+    assert.equal(
+      explainRefusal(refusal({ code: "UNAVAILABLE", message }), "unix:/s").line,
+      'nothing answers at unix:/s: connect ENOENT /s; start "sandgate serve", or name another with --address or SANDGATE_ADDRESS',
     );
   });
 });
