@@ -135,10 +135,12 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 				     .nursery_fd = launch->nursery_child_fd,
 				     .init_fd = launch->init_child_fd,
 				     .confines_signals = confines,
+				     .namespaced = launch->namespaced,
 				     .warden_pid = warden->pid,
 				     .uid = geteuid(),
 				     .gid = getegid(),
 				     .open_files = warden->open_files};
+	const bool has_init = launch->has_init; /* the child has no table */
 	unsigned long flags = CLONE_FILES;
 	pid_t pid;
 
@@ -150,7 +152,7 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 	memcpy(launch->page->stage_ns, launch->stage_ns, sizeof(launch->stage_ns));
 	pid = clone_process(flags, NULL);
 	if (pid == 0) {
-		if (launch->has_init)
+		if (has_init)
 			run_init(&setup);
 		run_launch_child(&setup);
 	}

@@ -14,6 +14,8 @@
 
 #include "../abi.h"
 
+#define MESSAGE_LIMIT (256u << 10) /* bytes of a message of the server */
+
 /* Shared memory of one launch, from its start until its program is about to run. */
 struct launch_page {
 	uint64_t stage_ns[SG_STAGE_COUNT];
@@ -25,7 +27,7 @@ struct launch_page {
 
 /* What the warden gives to a new process. Descriptors are numbers in the table that both share. */
 struct launch_setup {
-	const struct sg_plan *plan;
+	const struct sg_plan *plan; /* at the start of MESSAGE_LIMIT bytes, a mapping of their own */
 	size_t plan_size;
 	int memfd; /* -1: the plan is at `plan` */
 	struct launch_page *page;
@@ -36,7 +38,8 @@ struct launch_setup {
 	int kill_fd;
 	int nursery_fd;
 	int init_fd;
-	bool confines_signals;
+	bool confines_signals; /* by the outer layer */
+	bool namespaced;       /* in a PID namespace of its own */
 	pid_t warden_pid;
 	uid_t uid; /* the warden's */
 	gid_t gid;

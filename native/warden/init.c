@@ -117,7 +117,7 @@ static pid_t start_main(const struct launch_setup *setup)
 }
 
 /* Gives the init a descriptor table of its own with the warden's socket alone. */
-static void settle(const struct launch_setup *setup, bool namespaced, pid_t main_pid)
+static void settle(const struct launch_setup *setup, pid_t main_pid)
 {
 	struct init_message settled = {.kind = INIT_SETTLED, .pid = main_pid};
 
@@ -126,14 +126,13 @@ static void settle(const struct launch_setup *setup, bool namespaced, pid_t main
 	    syscall(NR_close_range, WARDEN_FD + 1u, ~0u, 0) < 0)
 		_exit(126);
 	prctl(PR_SET_NAME, "sandgate-init", 0, 0, 0);
-	give_up_rights(namespaced);
+	give_up_rights(setup->namespaced);
 	tell(&settled);
 }
 
 void run_init(const struct launch_setup *setup)
 {
 	struct sigaction child = {.sa_handler = on_child};
-	bool namespaced = (setup->plan->flags & SG_PLAN_NEW_PID_NAMESPACE) != 0;
 	sigset_t blocked, none;
 	pid_t main_pid;
 
@@ -142,12 +141,12 @@ void run_init(const struct launch_setup *setup)
 	sigaddset(&blocked, SIGCHLD);
 	sigprocmask(SIG_SETMASK, &blocked, NULL);
 	setsid();
-	if (namespaced)
+	if (setup->namespaced)
 		prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0);
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	main_pid = start_main(setup);
 	sigaction(SIGCHLD, &child, NULL);
-	settle(setup, namespaced, main_pid);
+	settle(setup, main_pid);
 	for (;;) {
 		struct pollfd wait = {.fd = WARDEN_FD, .events = POLLIN};
 
@@ -157,7 +156,7 @@ void run_init(const struct launch_setup *setup)
 			break;
 		reap();
 	}
-	if (!namespaced)
+	if (!setup->namespaced)
 		end_descendants(NULL, NULL, 0);
 	_exit(0);
 }

@@ -476,7 +476,7 @@ static void settle(const struct launch_setup *setup, struct keeper *keeper)
 void run_keeper(const struct launch_setup *setup)
 {
 	struct keeper keeper = {.warden_pid = setup->warden_pid,
-				.namespaced = (setup->plan->flags & SG_PLAN_NEW_PID_NAMESPACE) != 0,
+				.namespaced = setup->namespaced,
 				.confines_signals = setup->confines_signals,
 				.done_fd = -1};
 	sigset_t terminate, none;

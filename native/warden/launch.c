@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -130,11 +131,13 @@ static void report(struct child *child, enum status_kind kind)
 		_exit(127);
 }
 
+/* Tells the warden that the process is confined, then waits until the engine serves its listener. */
 static void wait_for_engine(struct child *child, int go_fd)
 {
 	uint64_t go;
 
 	enter(child, SG_STAGE_ATTACH);
+	report(child, STATUS_READY);
 	for (;;) {
 		ssize_t got = read(go_fd, &go, sizeof(go));
 
@@ -203,11 +206,16 @@ static void enter_layers(struct child *child, const struct launch_setup *setup)
 	}
 
 	enter(child, SG_STAGE_KEEPER);
+	/* The plan is not for the keeper, whose memory is counted once per sandbox. */
+	madvise((void *)setup->plan, MESSAGE_LIMIT, MADV_DONTFORK);
 	pid = clone_process(CLONE_PARENT, &child->page->keeper_pid);
 	if (pid == 0)
 		run_keeper(setup);
 	if (pid < 0)
 		fail(child, pid, "clone");
+	r = apply_limits(plan);
+	if (r < 0)
+		fail_launch(child->status_fd, SG_STAGE_RLIMITS, r, "rlimit", 6);
 
 	if (layered) {
 		enter(child, SG_STAGE_LANDLOCK_INNER);
@@ -266,10 +274,11 @@ void run_launch_child(const struct launch_setup *setup)
 	enter_directory(&child);
 	choose_program(&child);
 
+	/*
+	 * The limits are for the program: they are set as soon as the keeper is made, which is none, and
+	 * that of open files when the descriptor table is no longer the warden's.
+	 */
 	enter(&child, SG_STAGE_RLIMITS);
-	r = apply_limits(&child.plan);
-	if (r < 0)
-		fail(&child, r, "rlimit");
 
 	enter(&child, SG_STAGE_CAPABILITIES);
 	r = drop_capabilities(flags & SG_PLAN_NO_BOUNDING, &subject);
@@ -289,7 +298,6 @@ void run_launch_child(const struct launch_setup *setup)
 
 	child.open_files = setup->open_files;
 	open_files_limit(&child.plan, &child.open_files);
-	report(&child, STATUS_READY);
 	wait_for_engine(&child, setup->go_fd);
 	start_nursery(&child, setup);
 	arrange_descriptors(&child, true);
@@ -313,7 +321,6 @@ void run_exec_child(const struct sg_plan *plan, size_t size, const int fds[6])
 	enter(&child, SG_STAGE_SESSION);
 	if (setsid() < 0)
 		fail(&child, -errno, "setsid");
-	report(&child, STATUS_READY);
 	wait_for_engine(&child, fds[4]);
 	take_terminal(&child);
 	enter_directory(&child);

@@ -18,9 +18,8 @@
 #include "wire.h"
 
 #define NURSERY_FD 3
-#define PACKET_SIZE (256u << 10)
 
-static uint64_t packet_bytes[PACKET_SIZE / sizeof(uint64_t)];
+static uint64_t packet_bytes[MESSAGE_LIMIT / sizeof(uint64_t)];
 
 /* Packets of the warden carry, in this order: stdio, the status socket, the go eventfd and perhaps a memfd. */
 static void make_process(struct packet *packet)

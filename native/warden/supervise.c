@@ -12,6 +12,7 @@
 #include <unistd.h>
 
 #include "../kernel.h"
+#include "sweep.h"
 #include "warden.h"
 
 #define REAPED_PER_TURN 256
@@ -413,7 +414,9 @@ static void on_child_end(struct warden *warden, pid_t pid, struct ending *ending
 		end_process(warden, launch, ending);
 		return;
 	case ROLE_KEEPER:
-		/* Without it nothing holds the sandbox together. */
+		/* Without it nothing holds the sandbox together; what was orphaned meanwhile is the last sweep's. */
+		if (!launch->dying && launch->running)
+			kill_tree(launch->pid);
 		if (!launch->dying)
 			kill_sandbox(warden, launch);
 		settle(warden, launch);

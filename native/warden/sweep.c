@@ -14,6 +14,7 @@
 #include "sweep.h"
 #include "wire.h"
 
+#define GIVE_UP_MS 10000
 #define DEPTH_LIMIT 64 /* deeper ones come up when those above them are dead */
 
 static void kill_children(const char *process, spare_child spare, void *context, unsigned int depth);
@@ -73,6 +74,11 @@ static void kill_children(const char *process, spare_child spare, void *context,
 	closedir(tasks);
 }
 
+void kill_tree(pid_t pid)
+{
+	kill_with_children(pid, 0);
+}
+
 void kill_descendants(spare_child spare, void *context)
 {
 	kill_children("self", spare, context, 0);
@@ -80,13 +86,16 @@ void kill_descendants(spare_child spare, void *context)
 
 void end_descendants(spare_child spare, void *context, unsigned int patience_ms)
 {
-	uint64_t patient_until = monotonic_ns() + (uint64_t)patience_ms * 1000000u;
+	const uint64_t start_ns = monotonic_ns();
 
 	for (;;) {
+		uint64_t passed_ms = (monotonic_ns() - start_ns) / 1000000u;
 		bool reaped = false;
 		pid_t pid;
 
-		if (spare != NULL && monotonic_ns() > patient_until)
+		if (passed_ms > GIVE_UP_MS)
+			return;
+		if (passed_ms > patience_ms)
 			spare = NULL;
 		kill_descendants(spare, context);
 		while ((pid = waitpid(-1, NULL, WNOHANG | __WALL)) > 0)

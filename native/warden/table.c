@@ -27,6 +27,7 @@ struct table *make_table(void)
 
 	if (table == MAP_FAILED)
 		return NULL;
+	madvise(table, sizeof(*table), MADV_DONTFORK); /* no child has a use for it */
 	memset(table->by_id, 0xff, sizeof(table->by_id));
 	memset(table->by_pid, 0xff, sizeof(table->by_pid));
 	return table;

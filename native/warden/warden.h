@@ -20,7 +20,6 @@
 #define CONTROL_FD 3
 #define DESCRIPTOR_LIMIT 65536u
 #define PAGE_COUNT 1024u /* launches between their start and their program's */
-#define MESSAGE_LIMIT (256u << 10)
 
 enum event_kind {
 	EVENT_CONTROL,

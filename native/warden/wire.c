@@ -46,6 +46,22 @@ int send_packet(int socket_fd, const void *bytes, size_t size, const int *fds, u
 	}
 }
 
+/* The room for credentials may hold descriptors instead: what is too many is closed. */
+static void take_descriptors(struct cmsghdr *header, size_t count, struct packet *packet)
+{
+	for (size_t i = 0; i < count; i++) {
+		int fd;
+
+		memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
+		if (packet->fd_count < SG_MAX_FDS) {
+			packet->fds[packet->fd_count++] = fd;
+		} else {
+			close(fd);
+			packet->cut = true;
+		}
+	}
+}
+
 static void take_control(struct msghdr *message, struct packet *packet)
 {
 	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
@@ -54,8 +70,7 @@ static void take_control(struct msghdr *message, struct packet *packet)
 		if (header->cmsg_level != SOL_SOCKET)
 			continue;
 		if (header->cmsg_type == SCM_RIGHTS) {
-			packet->fd_count = (unsigned int)(length / sizeof(int));
-			memcpy(packet->fds, CMSG_DATA(header), packet->fd_count * sizeof(int));
+			take_descriptors(header, length / sizeof(int), packet);
 		} else if (header->cmsg_type == SCM_CREDENTIALS && length >= sizeof(struct ucred)) {
 			struct ucred sender;
 
@@ -84,10 +99,10 @@ int receive_packet(int socket_fd, void *buffer, size_t size, int flags, struct p
 	memset(ret_packet->fds, -1, sizeof(ret_packet->fds));
 	take_control(&message, ret_packet);
 	ret_packet->size = (size_t)received;
-	if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) {
-		close_packet(ret_packet);
+	if (message.msg_flags & (MSG_TRUNC | MSG_CTRUNC))
 		ret_packet->cut = true;
-	}
+	if (ret_packet->cut)
+		close_packet(ret_packet);
 	return received > 0;
 }
 
