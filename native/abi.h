@@ -114,12 +114,12 @@ enum sg_message_type {
 	SG_MSG_LAUNCH = 1,   /* struct sg_plan; fds: stdin, stdout, stderr [, memfd with the plan] */
 	SG_MSG_EXEC = 2,     /* struct sg_plan with sandbox_id set to the sandbox's launch id; fds as above */
 	SG_MSG_SIGNAL = 3,   /* struct sg_signal: to one started process or its group, by launch id */
-	SG_MSG_KILL = 4,     /* struct sg_signal: kill everything of the sandbox; answered by EXITED of its processes */
+	SG_MSG_KILL = 4,     /* struct sg_signal: kill everything of the sandbox; answered by EXITED of its processes, then GONE */
 	/* warden to server */
 	SG_MSG_HELLO = 16,   /* struct sg_hello, once */
-	SG_MSG_READY = 17,   /* struct sg_ready; fds: go eventfd [, listener, keeper socket] */
+	SG_MSG_READY = 17,   /* struct sg_ready; fds: go eventfd, for LAUNCH also [listener,] keeper socket */
 	SG_MSG_STARTED = 18, /* struct sg_started */
-	SG_MSG_FAILED = 19,  /* struct sg_failed, then its argument's bytes */
+	SG_MSG_FAILED = 19,  /* struct sg_failed, then its argument's bytes; the launch's last message */
 	SG_MSG_EXITED = 20,  /* struct sg_exited */
 	SG_MSG_GONE = 21,    /* struct sg_ready: nothing of the sandbox is left, keeper included */
 };
@@ -281,7 +281,7 @@ struct sg_exited {
 
 enum sg_keeper_op {
 	SG_KEEPER_RESOLVE = 1, /* pin a path; fds: [directory it is relative to] */
-	SG_KEEPER_OPEN = 2,    /* open what was pinned; reply carries the descriptor */
+	SG_KEEPER_OPEN = 2,    /* open what was pinned, and forget the pin; reply carries the descriptor */
 	SG_KEEPER_RELEASE = 3, /* forget a pin; no reply */
 	SG_KEEPER_CONNECT = 4, /* fds: the socket; the address follows */
 	SG_KEEPER_SIGNAL = 5,  /* kill(-1, signal) inside the sandbox's own domain */

@@ -206,7 +206,7 @@ void begin_launch(struct warden *warden, const struct sg_plan *plan, size_t size
 	}
 	r = start_child(warden, launch, plan, size, confines);
 	if (r < 0)
-		abandon(warden, launch, SG_STAGE_CLONE, r, "clone");
+		abandon(warden, launch, launch->has_init ? SG_STAGE_NAMESPACES : SG_STAGE_CLONE, r, "clone");
 }
 
 /* Whether a sandbox can take an EXEC: 0, or why not. */
