@@ -179,6 +179,7 @@ export function createMediator(options: MediatorOptions): Mediator {
     const call: JudgedCall = {
       syscall: origin.syscall,
       category: subject.category,
+      integrity: subject.integrity,
       detail: subject.detail,
       get args() {
         return origin.args;

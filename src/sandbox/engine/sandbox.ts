@@ -7,7 +7,7 @@ import type { Keeper } from "../warden/keeper.js";
 import type { LaunchId } from "../warden/messages.js";
 
 /** A call as the judge sees it. `task` may be read from /proc only when a rule looks at it. */
-export type JudgedCall = Pick<HeldCall, "syscall" | "category" | "detail" | "task" | "args">;
+export type JudgedCall = Pick<HeldCall, "syscall" | "category" | "detail" | "task" | "args" | "integrity">;
 
 /** What the engine thread knows of one sandbox. */
 export interface EngineSandbox {
@@ -76,6 +76,8 @@ export function createJudge(policy: EnginePolicy, onGrantEnd: (grantId: string) 
   function useGrant(call: JudgedCall, nowMs: number): Judgement | undefined {
     for (const live of grants.values()) {
       const { grant } = live;
+      // What the program can still change was not what the decider judged.
+      if (grant.settlement.kind === "allow" && call.integrity === "racy") continue;
       const expired = grant.expireTimeMs !== undefined && grant.expireTimeMs <= nowMs;
       if (!expired && !live.matches(call)) continue;
       if (!expired) live.uses++;
