@@ -2,14 +2,14 @@ import { UsageError } from "./failure.js";
 
 /** The service's address: as given, else SANDGATE_ADDRESS, else the user's or the machine's usual socket. */
 export function serviceAddress(given: string | undefined, env: Readonly<Record<string, string | undefined>>): string {
-  const chosen = given ?? env["SANDGATE_ADDRESS"];
+  const chosen = given ?? env.SANDGATE_ADDRESS;
   if (chosen !== undefined && chosen !== "") return canonicalAddress(chosen);
   return defaultAddress(env);
 }
 
 /** `$XDG_RUNTIME_DIR/sandgate.sock` where that is set, else `/run/sandgate/sandgate.sock`. */
 export function defaultAddress(env: Readonly<Record<string, string | undefined>>): string {
-  const runtimeDirectory = env["XDG_RUNTIME_DIR"];
+  const runtimeDirectory = env.XDG_RUNTIME_DIR;
   if (runtimeDirectory !== undefined && runtimeDirectory !== "") return `unix:${runtimeDirectory}/sandgate.sock`;
   return "unix:/run/sandgate/sandgate.sock";
 }

@@ -35,7 +35,7 @@ export function connectOrEmbed(
   given: string | undefined,
   env: Environment = process.env,
 ): Promise<Connection> | Connection {
-  const named = given ?? env["SANDGATE_ADDRESS"];
+  const named = given ?? env.SANDGATE_ADDRESS;
   return named === undefined || named === "" ? embedService() : connectTo(named, env);
 }
 
@@ -75,9 +75,9 @@ async function embedService(): Promise<Connection> {
 
 /** SANDGATE_TOKEN, or what is in the file that SANDGATE_TOKEN_FILE names. */
 function tokenFrom(env: Environment): string | undefined {
-  const token = env["SANDGATE_TOKEN"];
+  const token = env.SANDGATE_TOKEN;
   if (token !== undefined && token !== "") return token;
-  const file = env["SANDGATE_TOKEN_FILE"];
+  const file = env.SANDGATE_TOKEN_FILE;
   return file === undefined || file === "" ? undefined : readToken(file);
 }
 

@@ -58,8 +58,8 @@ export function explainRefusal(refusal: Refusal, address: string): Explanation {
 
 function launchFacts({ message, metadata }: Refusal): string {
   const facts: string[] = [];
-  const stage = metadata["stage"] ?? "";
-  const syscall = metadata["syscall"] ?? "";
+  const stage = metadata.stage ?? "";
+  const syscall = metadata.syscall ?? "";
   const errno = errnoName(metadata);
   if (stage !== "" && !mentions(message, stage)) facts.push(`stage ${stage}`);
   if (syscall !== "" && !mentions(message, syscall)) facts.push(syscall);
@@ -68,9 +68,9 @@ function launchFacts({ message, metadata }: Refusal): string {
 }
 
 function remedyFor({ reason, metadata }: Refusal): string {
-  const stage = metadata["stage"] ?? "";
+  const stage = metadata.stage ?? "";
   const errno = errnoName(metadata);
-  const argument = metadata["argument"] ?? metadata["path"] ?? "";
+  const argument = metadata.argument ?? metadata.path ?? "";
   if (reason === "EXEC_FAILED" || (reason === "LAUNCH_FAILED" && (stage === "exec" || stage === "program"))) {
     switch (errno) {
       case "ENOENT":
@@ -91,7 +91,7 @@ function remedyFor({ reason, metadata }: Refusal): string {
       : "choose another with --cwd DIR";
   }
   if (reason === "PROTECTION_UNAVAILABLE") {
-    const protection = metadata["protection"] ?? "NAME";
+    const protection = metadata.protection ?? "NAME";
     return `see what this host has with "sandgate check", or accept it with --allow-degraded ${protection}`;
   }
   if (reason === "SANDBOX_NOT_FOUND") return 'see which there are with "sandgate ps"';
@@ -102,16 +102,16 @@ function remedyFor({ reason, metadata }: Refusal): string {
 }
 
 function statusFor({ reason, metadata }: Refusal): number {
-  const stage = metadata["stage"] ?? "";
+  const stage = metadata.stage ?? "";
   if (reason !== "EXEC_FAILED" && stage !== "exec" && stage !== "program") return EXIT_OWN_FAILURE;
   return errnoName(metadata) === "ENOENT" ? EXIT_NOT_FOUND : EXIT_NOT_EXECUTABLE;
 }
 
 function errnoName(metadata: Readonly<Record<string, string>>): string {
-  const errno = metadata["errno"] ?? "";
+  const errno = metadata.errno ?? "";
   if (!/^\d+$/.test(errno)) return errno;
   const entry = Object.entries(constants.errno).find(([, number]) => number === Number(errno));
-  return metadata["errno_name"] ?? entry?.[0] ?? `errno ${errno}`;
+  return metadata.errno_name ?? entry?.[0] ?? `errno ${errno}`;
 }
 
 function directoryOf(path: string): string {

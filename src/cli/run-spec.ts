@@ -121,8 +121,8 @@ export interface ProcessSetting {
 export function buildProcess(argv: readonly string[], options: ProcessOptions, setting: ProcessSetting): ProcessSpec {
   const { terminal, callerCwd, callerEnv } = setting;
   const env: Record<string, string> = {};
-  const term = callerEnv["TERM"];
-  if (terminal !== undefined && term !== undefined && options.clearEnv !== true) env["TERM"] = term;
+  const term = callerEnv.TERM;
+  if (terminal !== undefined && term !== undefined && options.clearEnv !== true) env.TERM = term;
   for (const text of options.env ?? []) {
     if (text.includes("=")) {
       const [key, value] = keyAndValue(text, "--env", "NAME=VALUE or NAME");

@@ -29,7 +29,7 @@ export interface RunOptions extends PolicyOptions, ProcessOptions {
 
 /** Runs a program in a sandbox of its own and ends as it did, by throwing Exit. */
 export async function run(argv: readonly string[], options: RunOptions): Promise<void> {
-  const named = options.address ?? process.env["SANDGATE_ADDRESS"] ?? "";
+  const named = options.address ?? process.env.SANDGATE_ADDRESS ?? "";
   const detach = options.detach === true;
   const ask = options.ask === true || options.answers !== undefined;
   if (detach && named === "") throw new UsageError("--detach needs a service that stays: name it with --address");

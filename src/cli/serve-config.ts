@@ -49,18 +49,18 @@ export function readServeConfig(
   env: Readonly<Record<string, string | undefined>>,
 ): ServeConfig {
   const settings = file === undefined ? {} : readSettings(file);
-  const fromFile = settings["listen"] as string[] | undefined;
+  const fromFile = settings.listen as string[] | undefined;
   return {
     listen: listen?.map((address) => canonicalAddress(address)) ?? fromFile ?? [defaultAddress(env)],
-    tokenFile: settings["token_file"] as string | undefined,
-    anonymous: (settings["anonymous"] as boolean | undefined) ?? false,
-    remote: (settings["remote"] as boolean | undefined) ?? false,
-    uids: (settings["uids"] as number[] | undefined) ?? [],
-    reflection: (settings["reflection"] as boolean | undefined) ?? true,
-    maxSandboxes: settings["max_sandboxes"] as number | undefined,
-    journalEvents: settings["journal_events"] as number | undefined,
-    graceMs: (settings["grace"] as number | undefined) ?? 10_000,
-    logLevel: (settings["log_level"] as string | undefined) ?? "info",
+    tokenFile: settings.token_file as string | undefined,
+    anonymous: (settings.anonymous as boolean | undefined) ?? false,
+    remote: (settings.remote as boolean | undefined) ?? false,
+    uids: (settings.uids as number[] | undefined) ?? [],
+    reflection: (settings.reflection as boolean | undefined) ?? true,
+    maxSandboxes: settings.max_sandboxes as number | undefined,
+    journalEvents: settings.journal_events as number | undefined,
+    graceMs: (settings.grace as number | undefined) ?? 10_000,
+    logLevel: (settings.log_level as string | undefined) ?? "info",
   };
 }
 

@@ -153,9 +153,16 @@ describe("a refusal on the command line", () => {
   it("says it in terms of options where the service spoke of request fields", () => {
     const { line } = explainRefusal(
       refusal({
-        message: "the program was not started: faccessat tool failed with ENOENT at stage program (set PATH in process.env)",
+        message:
+          "the program was not started: faccessat tool failed with ENOENT at stage program (set PATH in process.env)",
         reason: "EXEC_FAILED",
-        metadata: { stage: "program", syscall: "faccessat", errno: "ENOENT", argument: "tool", remedy: "set PATH in process.env" },
+        metadata: {
+          stage: "program",
+          syscall: "faccessat",
+          errno: "ENOENT",
+          argument: "tool",
+          remedy: "set PATH in process.env",
+        },
       }),
       "",
     );
