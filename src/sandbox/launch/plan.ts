@@ -441,14 +441,13 @@ function filterPolicyOf(
   network: NetworkPlan,
   host: HostFeatures,
 ): FilterPolicy {
-  const { writable, grantableWritable } = spec.filesystem;
   return {
     arch: host.arch,
     tcp: network.tcp,
     udp: network.udp,
     unix: network.unix,
     listen: spec.network.bind.length > 0 || network.unix,
-    metadata: writable.length > 0 || grantableWritable.length > 0,
+    metadata: spec.filesystem.writable.length > 0,
     checkpointable: spec.checkpointable,
     holdOpen: mediation.holdOpen,
     notified: new Set([

@@ -7,6 +7,8 @@ import { isProtection, PROTECTIONS } from "./protections.js";
 
 const PATH_MAX = 4096;
 const MAX_TREES = 1024;
+/** Of all trees together; a plan holds them twice. */
+const MAX_TREES_BYTES = 1024 * 1024;
 const MAX_NETWORK_RULES = 1024;
 const MAX_RULES = 1024;
 const MAX_PATTERNS = 1024;
@@ -72,6 +74,12 @@ function validateFilesystem({ filesystem }: SandboxSpec): void {
     paths.forEach((path, index) => {
       validatePath(path, `${field}[${index}]`);
     });
+  }
+  const bytes = Object.values(lists)
+    .flat()
+    .reduce((sum, path) => sum + Buffer.byteLength(path), 0);
+  if (bytes > MAX_TREES_BYTES) {
+    throw invalidField("spec.filesystem", `its paths are ${bytes} bytes together, ${MAX_TREES_BYTES} are the most`);
   }
 }
 
@@ -186,8 +194,12 @@ function validateProtections({ protections }: SandboxSpec): void {
   }
 }
 
-function refuseContradictions({ filesystem, network }: SandboxSpec, mediation: Mediation): void {
+function refuseContradictions({ filesystem, network, rules }: SandboxSpec, mediation: Mediation): void {
   const { askOpen, askConnect } = mediation;
+  rules.forEach(({ action }, index) => {
+    if (action.kind === "allow" || holdsAnything(mediation)) return;
+    throw contradiction(`spec.rules[${index}]`, "no trigger and no rule says which calls to look at");
+  });
   if (filesystem.grantableReadable.length > 0 && askOpen !== "all") {
     throw contradiction(
       "spec.filesystem.grantable_readable",
@@ -216,6 +228,10 @@ function refuseContradictions({ filesystem, network }: SandboxSpec, mediation: M
       throw contradiction(`spec.network.allow[${index}]`, "the same destinations are denied");
     }
   });
+}
+
+function holdsAnything({ holdOpen, holdExec, mediateConnect, holdSyscalls }: Mediation): boolean {
+  return holdOpen !== "none" || holdExec || mediateConnect || holdSyscalls.length > 0;
 }
 
 function isSameRule(a: NetworkRule, b: NetworkRule): boolean {
