@@ -288,6 +288,7 @@ function planFilterFlags(mediation: Mediation, network: NetworkPlan, ledger: Pro
 /** Without CAP_SETPCAP the set stays; no_new_privs makes it inert, so that nothing is refused for it. */
 function planBounding({ protections }: SandboxSpec, host: HostFeatures, ledger: ProtectionLedger): boolean {
   if (host.canDropBounding || protections.disabled.includes("bounding_set")) return ledger.need("bounding_set");
+  ledger.excuse("bounding_set");
   return false;
 }
 

@@ -10,6 +10,8 @@ export interface ProtectionLedger {
    * host lacks it and the spec does not let it degrade.
    */
   need(protection: Protection): boolean;
+  /** Enters one that is missing and that something else makes up for. */
+  excuse(protection: Protection): void;
   readonly states: ReadonlyMap<string, ProtectionState>;
   readonly warnings: readonly SandboxError[];
 }
@@ -20,6 +22,9 @@ export function createProtectionLedger(policy: ProtectionPolicy, host: HostFeatu
   return {
     states,
     warnings,
+    excuse(protection) {
+      states.set(protection, "degraded");
+    },
     need(protection) {
       const known = states.get(protection);
       if (known !== undefined) return known === "active";
