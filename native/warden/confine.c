@@ -149,13 +149,14 @@ static int add_path_rule(int ruleset_fd, const struct sg_path_rule *rule)
 	return 0;
 }
 
-int restrict_to(const struct sg_ruleset *ruleset, struct subject *ret_subject)
+int make_ruleset(const struct sg_ruleset *ruleset, struct subject *ret_subject)
 {
 	struct ll_ruleset attributes = {.handled_access_fs = ruleset->handled_fs,
 					.handled_access_net = ruleset->handled_net,
 					.scoped = ruleset->scoped};
 	const char *at = (const char *)(ruleset + 1);
 	cleanup_close int ruleset_fd = -1;
+	int made;
 
 	set_subject(ret_subject, "ruleset");
 	ruleset_fd = (int)syscall(NR_landlock_create_ruleset, &attributes, sizeof(attributes), 0);
@@ -181,6 +182,13 @@ int restrict_to(const struct sg_ruleset *ruleset, struct subject *ret_subject)
 			return -errno;
 		at += sizeof(*rule);
 	}
+	made = ruleset_fd;
+	ruleset_fd = -1;
+	return made;
+}
+
+int enter_ruleset(int ruleset_fd, struct subject *ret_subject)
+{
 	set_subject(ret_subject, "restrict_self");
 	if (syscall(NR_landlock_restrict_self, ruleset_fd, 0) < 0)
 		return -errno;

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -27,13 +28,14 @@ struct slot {
 	struct job_pool *pool;
 	struct job job;
 	enum slot_state state;
+	pthread_t thread;
+	void *stack;
 	pid_t tid; /* 0 before the thread runs */
 	bool cancelled;
 };
 
 struct job_pool {
 	pthread_mutex_t lock;
-	pthread_attr_t attributes;
 	int done_fd;
 	unsigned int running;
 	unsigned int cancelled;
@@ -49,15 +51,11 @@ struct job_pool *make_job_pool(int done_fd)
 {
 	struct sigaction action = {.sa_handler = ignore_interrupt};
 	struct job_pool *pool = calloc(1, sizeof(*pool));
-	size_t stack = STACK_SIZE < (size_t)PTHREAD_STACK_MIN ? (size_t)PTHREAD_STACK_MIN : STACK_SIZE;
 
 	if (pool == NULL)
 		return NULL;
 	pool->done_fd = done_fd;
 	pthread_mutex_init(&pool->lock, NULL);
-	pthread_attr_init(&pool->attributes);
-	pthread_attr_setdetachstate(&pool->attributes, PTHREAD_CREATE_DETACHED);
-	pthread_attr_setstacksize(&pool->attributes, stack);
 	sigaction(INTERRUPT_SIGNAL, &action, NULL);
 	return pool;
 }
@@ -119,18 +117,30 @@ static void *run_slot(void *argument)
 	return NULL;
 }
 
-/* Threads take the interrupt only: what ends or times the keeper is for its main thread. */
-static int start_thread(struct job_pool *pool, struct slot *slot)
+/*
+ * Threads take the interrupt only: what ends or times the keeper is for its main thread. Their stacks are our
+ * own, because those of the library stay in its cache.
+ */
+static int start_thread(struct slot *slot)
 {
+	pthread_attr_t attributes;
 	sigset_t all, before;
-	pthread_t thread;
 	int r;
+
+	slot->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	if (slot->stack == MAP_FAILED)
+		return -errno;
+	pthread_attr_init(&attributes);
+	pthread_attr_setstack(&attributes, slot->stack, STACK_SIZE);
 
 	sigfillset(&all);
 	sigdelset(&all, INTERRUPT_SIGNAL);
 	sigprocmask(SIG_SETMASK, &all, &before);
-	r = pthread_create(&thread, &pool->attributes, run_slot, slot);
+	r = pthread_create(&slot->thread, &attributes, run_slot, slot);
 	sigprocmask(SIG_SETMASK, &before, NULL);
+	pthread_attr_destroy(&attributes);
+	if (r != 0)
+		munmap(slot->stack, STACK_SIZE);
 	return -r;
 }
 
@@ -157,7 +167,7 @@ int start_job(struct job_pool *pool, const struct job *job)
 	if (slot == NULL)
 		return -EAGAIN;
 
-	r = start_thread(pool, slot);
+	r = start_thread(slot);
 	if (r < 0) {
 		pthread_mutex_lock(&pool->lock);
 		slot->state = SLOT_FREE;
@@ -200,16 +210,19 @@ bool press_cancelled(struct job_pool *pool)
 
 bool take_finished(struct job_pool *pool, struct job *ret_job)
 {
-	bool found = false;
+	struct slot *slot = NULL;
 
 	pthread_mutex_lock(&pool->lock);
-	for (unsigned int i = 0; !found && i < JOB_LIMIT; i++) {
-		if (pool->slots[i].state != SLOT_FINISHED)
-			continue;
-		*ret_job = pool->slots[i].job;
-		pool->slots[i].state = SLOT_FREE;
-		found = true;
-	}
+	for (unsigned int i = 0; slot == NULL && i < JOB_LIMIT; i++)
+		if (pool->slots[i].state == SLOT_FINISHED)
+			slot = &pool->slots[i];
 	pthread_mutex_unlock(&pool->lock);
-	return found;
+	if (slot == NULL)
+		return false;
+	/* Its thread has nothing left to do but to end. */
+	pthread_join(slot->thread, NULL);
+	munmap(slot->stack, STACK_SIZE);
+	*ret_job = slot->job;
+	slot->state = SLOT_FREE;
+	return true;
 }

@@ -28,6 +28,7 @@ struct child {
 	struct plan plan;
 	int stdio[3];
 	int status_fd;
+	int ruleset_fd; /* of the outer layer, until the inner one is entered */
 	struct rlimit open_files;
 	char program[PATH_MAX];
 };
@@ -65,11 +66,13 @@ static void enter(struct child *child, enum sg_stage stage)
 
 static _Noreturn void fail(struct child *child, int error, const char *argument)
 {
+	close_fd(&child->ruleset_fd); /* the table is the warden's */
 	fail_launch(child->status_fd, child->page->stage, error, argument, strlen(argument));
 }
 
 static _Noreturn void fail_about(struct child *child, int error, const struct subject *subject)
 {
+	close_fd(&child->ruleset_fd);
 	fail_launch(child->status_fd, child->page->stage, error, subject->bytes, subject->length);
 }
 
@@ -200,7 +203,11 @@ static void enter_layers(struct child *child, const struct launch_setup *setup)
 		enter(child, SG_STAGE_LANDLOCK_OUTER);
 		if (plan->outer == NULL)
 			fail(child, -EINVAL, "ruleset");
-		r = restrict_to(plan->outer, &subject);
+		r = make_ruleset(plan->outer, &subject);
+		if (r < 0)
+			fail_about(child, r, &subject);
+		child->ruleset_fd = r;
+		r = enter_ruleset(child->ruleset_fd, &subject);
 		if (r < 0)
 			fail_about(child, r, &subject);
 	}
@@ -214,14 +221,24 @@ static void enter_layers(struct child *child, const struct launch_setup *setup)
 	if (pid < 0)
 		fail(child, pid, "clone");
 	r = apply_limits(plan);
-	if (r < 0)
-		fail_launch(child->status_fd, SG_STAGE_RLIMITS, r, "rlimit", 6);
+	if (r < 0) {
+		child->page->stage = SG_STAGE_RLIMITS;
+		fail(child, r, "rlimit");
+	}
 
 	if (layered) {
 		enter(child, SG_STAGE_LANDLOCK_INNER);
-		r = restrict_to(plan->inner != NULL ? plan->inner : plan->outer, &subject);
+		if (plan->inner != NULL) {
+			close_fd(&child->ruleset_fd);
+			r = make_ruleset(plan->inner, &subject);
+			if (r < 0)
+				fail_about(child, r, &subject);
+			child->ruleset_fd = r;
+		}
+		r = enter_ruleset(child->ruleset_fd, &subject);
 		if (r < 0)
 			fail_about(child, r, &subject);
+		close_fd(&child->ruleset_fd);
 	}
 }
 
@@ -241,7 +258,7 @@ static void start_nursery(struct child *child, const struct launch_setup *setup)
 
 void run_launch_child(const struct launch_setup *setup)
 {
-	struct child child = {0};
+	struct child child = {.ruleset_fd = -1};
 	struct subject subject = {0};
 	uint32_t flags;
 	pid_t parent = setup->init_fd < 0 ? setup->warden_pid : 0;
@@ -308,7 +325,7 @@ void run_launch_child(const struct launch_setup *setup)
 void run_exec_child(const struct sg_plan *plan, size_t size, const int fds[6])
 {
 	static struct launch_page page = {.listener_fd = -1};
-	struct child child = {0};
+	struct child child = {.ruleset_fd = -1};
 	int r;
 
 	child.page = &page;
