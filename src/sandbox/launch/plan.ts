@@ -65,16 +65,17 @@ export interface PlanCompiler {
   encodeExec(process: ProcessSpec, launchId: bigint, sandboxLaunchId: bigint): Buffer;
 }
 
-/** One per service: it keeps what launches share. */
-export function createPlanCompiler(host: HostFeatures): PlanCompiler {
+/** One per service: it keeps what launches share. `ownPorts` are the TCP ports that the service itself listens on. */
+export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly number[] = () => []): PlanCompiler {
   const baseline = createBaseline();
   const filters = createFilterCache();
 
   return {
-    compileLaunch(spec, process, options) {
+    compileLaunch(asked, process, options) {
       validateProcess(process);
+      const spec = withoutOwnPorts(asked, ownPorts());
       const mediation = mediationOf(spec);
-      validateSpec(spec, mediation);
+      validateSpec(asked, mediation);
       const ledger = createProtectionLedger(spec.protections, host);
       const network = planNetwork(spec, mediation, ledger);
       const handled = planHandled(network, host, ledger);
@@ -172,6 +173,25 @@ interface NetworkPlan {
   readonly warnings: readonly SandboxError[];
 }
 
+/** No rule reaches the service itself: what a sandbox could ask of it is what a sandbox is kept from. */
+function withoutOwnPorts(spec: SandboxSpec, ports: readonly number[]): SandboxSpec {
+  const { allow, deny, grantable } = spec.network;
+  const reachable = ports.filter((port) =>
+    [...allow, ...grantable].some(
+      (rule) =>
+        ruleCovers(rule, "tcp") &&
+        (rule.ports.length === 0 || rule.ports.some(({ first, last }) => first <= port && port <= last)),
+    ),
+  );
+  if (reachable.length === 0) return spec;
+  const own = reachable.flatMap((port) =>
+    LOOPBACK.map((host) => ({ transport: "tcp" as const, host, ports: [{ first: port, last: port }] })),
+  );
+  return { ...spec, network: { ...spec.network, deny: [...deny, ...own] } };
+}
+
+const LOOPBACK = ["127.0.0.0/8", "::1"];
+
 function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledger: ProtectionLedger): NetworkPlan {
   const udp = planUdp(network.allow, "spec.network.allow");
   const warnings = [...udp.warnings];
@@ -183,6 +203,9 @@ function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledger: Pro
     });
   }
   const isUnix = (rule: NetworkRule) => rule.transport === "unix";
+  network.allow.forEach((rule, index) => {
+    if (isUnix(rule)) warnings.push(cannotEnforce(`spec.network.allow[${index}]`, "which Unix sockets are reached"));
+  });
   const allowed = network.allow.filter((rule) => ruleCovers(rule, "tcp"));
   const grantable = network.grantable.filter((rule) => ruleCovers(rule, "tcp"));
   const bindPorts = named(listPorts(network.bind));

@@ -18,6 +18,7 @@ import type { HostFeatures } from "../../../src/sandbox/host.js";
 import { type CompiledLaunch, createPlanCompiler, planHeader } from "../../../src/sandbox/launch/plan.js";
 import type { NetworkRule, ProcessSpec } from "../../../src/sandbox/model.js";
 import { BASELINE_RULE } from "../../../src/sandbox/policy/engine-policy.js";
+import { compileNetworkRules } from "../../../src/sandbox/policy/network.js";
 import { ANY_CALL, CAPABLE_HOST, processOf, type SpecParts, specOf, triggerOf } from "../../support/specs.js";
 
 function compile(
@@ -310,6 +311,21 @@ describe("the engine's part of a plan", () => {
     );
   });
 
+  it("keeps every policy from the service's own port, and looks at no connect for it where none could get there", () => {
+    const compiler = createPlanCompiler(CAPABLE_HOST, () => [7000]);
+    const engineOf = (...allow: NetworkRule[]) =>
+      compiler.compileLaunch(specOf({ network: { allow } }), processOf(["a"]), { nursery: false }).engine;
+    const open = engineOf(tcp(""));
+    assert.equal(open.mediateConnect, true);
+    const isDenied = compileNetworkRules(open.network.deny);
+    const local = (ip: number[], port: number) => isDenied("tcp", { kind: "ip", ip: Uint8Array.from(ip), port });
+    assert.ok(local([127, 0, 0, 1], 7000) && local([127, 9, 9, 9], 7000) && local([0, 0, 0, 0], 7000));
+    assert.ok(local([...Array(15).fill(0), 1], 7000) && local(Array(16).fill(0), 7000));
+    assert.ok(!local([127, 0, 0, 1], 7001) && !local([192, 0, 2, 1], 7000));
+    assert.equal(engineOf(tcp("", 80)).mediateConnect, false);
+    assert.equal(engineOf().mediateConnect, false);
+  });
+
   it("answers what a restore injects in checkpointable sandboxes, and only there", () => {
     const { engine, summary, plan } = compile({ checkpointable: true });
     assert.deepEqual([...engine.injectable], [[435, 38], [157, 1], [323, 1]]); // biome-ignore format: pairs
@@ -358,9 +374,7 @@ describe("what a host or this version cannot enforce", () => {
     const network = { allow: [tcp("", 80)] };
     const mayDegrade = ["landlock_scope", "landlock_ioctl", "landlock_net"];
     assert.equal(
-      refusal({ network, protections: { mayDegrade: mayDegrade.slice(0, 2) } }, { landlockAbi: 3 }).metadata[
-        "protection"
-      ],
+      refusal({ network, protections: { mayDegrade: mayDegrade.slice(0, 2) } }, { landlockAbi: 3 }).metadata.protection,
       "landlock_net",
     );
     const judged = compile({ network, protections: { mayDegrade } }, { landlockAbi: 3 });
@@ -441,7 +455,12 @@ describe("what a host or this version cannot enforce", () => {
 
   it("lets Unix sockets be made where a rule says so and none says otherwise", () => {
     const unix: NetworkRule = { transport: "unix", host: "", ports: [] };
-    assert.equal(compile({ network: { allow: [unix] } }).engine.allowUnix, true);
+    const allowed = compile({ network: { allow: [unix] } });
+    assert.equal(allowed.engine.allowUnix, true);
+    assert.deepEqual(
+      allowed.warnings.map(({ field }) => field),
+      ["spec.network.allow[0]"],
+    );
     assert.equal(compile({ network: { allow: [unix], deny: [{ ...unix, host: "*" }] } }).engine.allowUnix, false);
     assert.equal(compile().engine.allowUnix, false);
   });
