@@ -17,20 +17,24 @@ int watch_fd(struct warden *warden, int fd, uint32_t events, enum event_kind kin
 	struct epoll_event event = {.events = events, .data.u64 = (uint64_t)kind};
 
 	if (launch != NULL)
-		event.data.u64 |= (uint64_t)launch->generation << 8 | (uint64_t)place_of(warden->table, launch) << 32;
+		event.data.u64 |= (uint64_t)launch->generation << 8 | (uint64_t)place_of(warden->table, launch)
+									      << 32;
 	return epoll_ctl(warden->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
 static void refuse(struct warden *warden, uint64_t id, int error, const char *argument)
 {
-	struct failure failure = {
-		.stage = SG_STAGE_RECEIVE, .error = error, .length = (uint32_t)strlen(argument), .argument = (char *)argument};
+	struct failure failure = {.stage = SG_STAGE_RECEIVE,
+				  .error = error,
+				  .length = (uint32_t)strlen(argument),
+				  .argument = (char *)argument};
 
 	post_failed(warden, id, &failure);
 }
 
 /* Checks what LAUNCH and EXEC have in common and makes the launch, which takes the descriptors. */
-static struct launch *accept_plan(struct warden *warden, const struct sg_plan *plan, size_t size, struct packet *packet)
+static struct launch *accept_plan(struct warden *warden, const struct sg_plan *plan, size_t size,
+				  struct packet *packet)
 {
 	uint64_t received_ns = monotonic_ns();
 	bool stored = plan->flags & SG_PLAN_MEMFD;
@@ -121,7 +125,8 @@ static int take_page(struct warden *warden, struct launch *launch)
 	return 0;
 }
 
-static int start_child(struct warden *warden, struct launch *launch, const struct sg_plan *plan, size_t size, bool confines)
+static int start_child(struct warden *warden, struct launch *launch, const struct sg_plan *plan, size_t size,
+		       bool confines)
 {
 	struct launch_setup setup = {.plan = plan,
 				     .plan_size = size,
@@ -168,10 +173,13 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 }
 
 /* Reports what went wrong before there was a process. */
-static void abandon(struct warden *warden, struct launch *launch, uint32_t stage, int error, const char *argument)
+static void abandon(struct warden *warden, struct launch *launch, uint32_t stage, int error,
+		    const char *argument)
 {
-	struct failure failure = {
-		.stage = stage, .error = error, .length = (uint32_t)strlen(argument), .argument = (char *)argument};
+	struct failure failure = {.stage = stage,
+				  .error = error,
+				  .length = (uint32_t)strlen(argument),
+				  .argument = (char *)argument};
 
 	release_shared(warden, launch);
 	close_fd(&launch->status_fd);
@@ -212,7 +220,8 @@ void begin_launch(struct warden *warden, const struct sg_plan *plan, size_t size
 /* Whether a sandbox can take an EXEC: 0, or why not. */
 static int check_sandbox(const struct launch *sandbox)
 {
-	if (sandbox == NULL || sandbox->sandbox != sandbox || !sandbox->execing || !sandbox->running || sandbox->dying)
+	if (sandbox == NULL || sandbox->sandbox != sandbox || !sandbox->execing || !sandbox->running ||
+	    sandbox->dying)
 		return -ESRCH;
 	return sandbox->nursery_fd < 0 ? -EOPNOTSUPP : 0;
 }

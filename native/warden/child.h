@@ -19,7 +19,7 @@
 /* Shared memory of one launch, from its start until its program is about to run. */
 struct launch_page {
 	uint64_t stage_ns[SG_STAGE_COUNT];
-	uint32_t stage;      /* the last one entered */
+	uint32_t stage;	     /* the last one entered */
 	int32_t keeper_pid;  /* as its creator sees it; set by the kernel before the keeper runs */
 	int32_t nursery_pid; /* likewise */
 	int32_t listener_fd; /* in the shared descriptor table, -1 when there is none */

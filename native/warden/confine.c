@@ -133,7 +133,8 @@ static int add_path_rule(int ruleset_fd, const struct sg_path_rule *rule)
 	path[rule->length] = '\0';
 	parent_fd = open(path, O_PATH | O_CLOEXEC);
 	if (parent_fd < 0) {
-		if ((rule->flags & SG_PATH_OPTIONAL) && (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
+		if ((rule->flags & SG_PATH_OPTIONAL) &&
+		    (errno == ENOENT || errno == ENOTDIR || errno == EACCES))
 			return 0;
 		return -errno;
 	}
@@ -197,7 +198,8 @@ int enter_ruleset(int ruleset_fd, struct subject *ret_subject)
 
 int install_filter(const struct plan *plan, int *ret_listener)
 {
-	struct sock_fprog program = {.len = (unsigned short)plan->filter_length, .filter = (struct sock_filter *)plan->filter};
+	struct sock_fprog program = {.len = (unsigned short)plan->filter_length,
+				     .filter = (struct sock_filter *)plan->filter};
 	long r;
 
 	if (plan->filter_length == 0)

@@ -95,7 +95,8 @@ static bool reap(void)
 		struct init_message exited = {.kind = INIT_EXITED, .pid = pid, .status = status};
 
 		exited.user_us = (uint64_t)usage.ru_utime.tv_sec * 1000000u + (uint64_t)usage.ru_utime.tv_usec;
-		exited.system_us = (uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
+		exited.system_us =
+			(uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
 		exited.max_rss_kib = (uint64_t)usage.ru_maxrss;
 		tell(&exited);
 	}

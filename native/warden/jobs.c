@@ -127,7 +127,8 @@ static int start_thread(struct slot *slot)
 	sigset_t all, before;
 	int r;
 
-	slot->stack = mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	slot->stack =
+		mmap(NULL, STACK_SIZE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	if (slot->stack == MAP_FAILED)
 		return -errno;
 	pthread_attr_init(&attributes);

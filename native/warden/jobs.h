@@ -19,7 +19,7 @@ enum job_kind {
 struct job {
 	enum job_kind kind;
 	uint64_t op_id;
-	int fd;    /* OPEN: what is opened again; CONNECT: the socket. Owned. */
+	int fd;	   /* OPEN: what is opened again; CONNECT: the socket. Owned. */
 	int flags; /* OPEN */
 	struct sockaddr_storage address;
 	socklen_t address_length;

@@ -12,7 +12,6 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/prctl.h>
@@ -26,29 +25,22 @@
 #include "../kernel.h"
 #include "child.h"
 #include "jobs.h"
+#include "pins.h"
 #include "resolve.h"
 #include "wire.h"
 
 #define ENGINE_FD 3
 #define KILL_FD 4
 #define STATUS_FD 5
-#define PIN_LIMIT 512
 #define PRESS_MS 2
 #define CONNECT_WATCH_US 50000
 #define MEMORY_DEVICES 1 /* major number of /dev/null and its like, whose open never waits */
-
-struct pin {
-	uint64_t op_id;
-	int fd; /* -1: unused */
-	bool exists;
-	char *name; /* in the directory fd, when it does not exist */
-};
 
 struct keeper {
 	pid_t warden_pid;
 	bool namespaced;       /* kill(-1) is confined by the PID namespace */
 	bool confines_signals; /* the outer layer has the scope */
-	struct pin *pins;      /* NULL until the first */
+	struct pins pins;
 	struct job_pool *jobs; /* NULL until the first */
 	int done_fd;
 };
@@ -93,7 +85,8 @@ static void reply(struct keeper *keeper, const void *bytes, size_t size, int fd)
 {
 	for (;;) {
 		int r = send_packet(ENGINE_FD, bytes, size, &fd, fd >= 0 ? 1 : 0, MSG_DONTWAIT);
-		struct pollfd wait[2] = {{.fd = ENGINE_FD, .events = POLLOUT}, {.fd = KILL_FD, .events = POLLIN}};
+		struct pollfd wait[2] = {{.fd = ENGINE_FD, .events = POLLOUT},
+					 {.fd = KILL_FD, .events = POLLIN}};
 
 		if (r == 0)
 			return;
@@ -111,54 +104,8 @@ static void reply_result(struct keeper *keeper, uint32_t op, uint64_t op_id, int
 	reply(keeper, &message, sizeof(message), fd);
 }
 
-static struct pin *find_pin(struct keeper *keeper, uint64_t op_id)
-{
-	for (unsigned int i = 0; keeper->pins != NULL && i < PIN_LIMIT; i++)
-		if (keeper->pins[i].fd >= 0 && keeper->pins[i].op_id == op_id)
-			return &keeper->pins[i];
-	return NULL;
-}
-
-static void release_pin(struct pin *pin)
-{
-	close_fd(&pin->fd);
-	free(pin->name);
-	pin->name = NULL;
-}
-
-/* Returns 0, -EEXIST for an op_id in use, -EMFILE at the limit, -ENOMEM. Takes place->fd on success. */
-static int add_pin(struct keeper *keeper, uint64_t op_id, struct place *place)
-{
-	struct pin *free_pin = NULL;
-
-	if (keeper->pins == NULL) {
-		keeper->pins = malloc(PIN_LIMIT * sizeof(*keeper->pins));
-		if (keeper->pins == NULL)
-			return -ENOMEM;
-		for (unsigned int i = 0; i < PIN_LIMIT; i++)
-			keeper->pins[i] = (struct pin){.fd = -1};
-	}
-	if (find_pin(keeper, op_id) != NULL)
-		return -EEXIST;
-	for (unsigned int i = 0; free_pin == NULL && i < PIN_LIMIT; i++)
-		if (keeper->pins[i].fd < 0)
-			free_pin = &keeper->pins[i];
-	if (free_pin == NULL)
-		return -EMFILE;
-	free_pin->name = NULL;
-	if (!place->exists) {
-		free_pin->name = strdup(place->name);
-		if (free_pin->name == NULL)
-			return -ENOMEM;
-	}
-	free_pin->op_id = op_id;
-	free_pin->fd = place->fd;
-	free_pin->exists = place->exists;
-	place->fd = -1;
-	return 0;
-}
-
-static void handle_resolve(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes, int directory_fd)
+static void handle_resolve(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes,
+			   int directory_fd)
 {
 	struct {
 		struct sg_keeper_reply head;
@@ -181,7 +128,7 @@ static void handle_resolve(struct keeper *keeper, const struct sg_keeper_request
 		r = resolve_path(directory_fd, path, (int)request->flags, &place);
 	}
 	if (r == 0) {
-		r = add_pin(keeper, request->op_id, &place);
+		r = add_pin(&keeper->pins, request->op_id, &place);
 		close_fd(&place.fd);
 	}
 	message.head.error = r;
@@ -227,7 +174,6 @@ static int open_in_thread(struct keeper *keeper, uint64_t op_id, int *fd, int fl
  */
 static int open_existing(struct keeper *keeper, uint64_t op_id, int *fd, int flags)
 {
-	bool temporary = (flags & O_TMPFILE) == O_TMPFILE;
 	struct stat status;
 	int opened;
 
@@ -239,8 +185,8 @@ static int open_existing(struct keeper *keeper, uint64_t op_id, int *fd, int fla
 		return -EISDIR;
 	if (S_ISLNK(status.st_mode) && !(flags & O_PATH))
 		return -ELOOP;
-	flags &= ~(O_CREAT | O_NOFOLLOW | (temporary ? 0 : O_EXCL));
-	if (flags & (O_NONBLOCK | O_PATH) || temporary)
+	flags &= ~(O_CREAT | O_NOFOLLOW | O_EXCL);
+	if (flags & (O_NONBLOCK | O_PATH))
 		return reopen(*fd, flags);
 	if (S_ISCHR(status.st_mode) && major(status.st_rdev) == MEMORY_DEVICES)
 		return reopen(*fd, flags);
@@ -263,10 +209,22 @@ static int open_existing(struct keeper *keeper, uint64_t op_id, int *fd, int fla
 	return opened;
 }
 
+/* Makes a file without a name in a pinned directory. */
+static int open_temporary(int directory_fd, int flags, mode_t mode)
+{
+	char path[32];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", directory_fd);
+	fd = open(path, (flags & ~O_NOFOLLOW) | O_CLOEXEC, mode);
+	return fd < 0 ? -errno : fd;
+}
+
 /* Creates pin->name, or opens what appeared there since. */
 static int open_new(struct keeper *keeper, const struct pin *pin, int flags, mode_t mode)
 {
-	cleanup_close int fd = openat(pin->fd, pin->name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
+	cleanup_close int fd =
+		openat(pin->fd, pin->name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
 	int opened = fd;
 
 	if (opened >= 0) {
@@ -283,7 +241,7 @@ static int open_new(struct keeper *keeper, const struct pin *pin, int flags, mod
 
 static void handle_open(struct keeper *keeper, const struct sg_keeper_request *request)
 {
-	struct pin *pin = find_pin(keeper, request->op_id);
+	struct pin *pin = find_pin(&keeper->pins, request->op_id);
 	cleanup_close int opened = -1;
 	int flags = (int)request->flags;
 	int r;
@@ -294,11 +252,7 @@ static void handle_open(struct keeper *keeper, const struct sg_keeper_request *r
 	}
 	umask(request->umask & 0777);
 	if (pin->exists && (flags & O_TMPFILE) == O_TMPFILE) {
-		char path[32];
-
-		snprintf(path, sizeof(path), "/proc/self/fd/%d", pin->fd);
-		r = open(path, (flags & ~O_NOFOLLOW) | O_CLOEXEC, request->mode & 07777);
-		r = r < 0 ? -errno : r;
+		r = open_temporary(pin->fd, flags, request->mode & 07777);
 	} else if (pin->exists) {
 		r = open_existing(keeper, request->op_id, &pin->fd, flags);
 	} else if (flags & O_CREAT) {
@@ -316,7 +270,8 @@ static void handle_open(struct keeper *keeper, const struct sg_keeper_request *r
 /* A connect that cannot wait, unless the caller makes the socket blocking meanwhile: then a timer ends it. */
 static int connect_at_once(int socket_fd, const struct sockaddr *address, socklen_t length)
 {
-	const struct itimerval watch = {.it_interval = {.tv_usec = CONNECT_WATCH_US}, .it_value = {.tv_usec = CONNECT_WATCH_US}};
+	const struct itimerval watch = {.it_interval = {.tv_usec = CONNECT_WATCH_US},
+					.it_value = {.tv_usec = CONNECT_WATCH_US}};
 	const struct itimerval none = {0};
 	int r;
 
@@ -327,7 +282,8 @@ static int connect_at_once(int socket_fd, const struct sockaddr *address, sockle
 }
 
 /* Returns a result for the caller, or -EINPROGRESS with *ret_deferred set when the reply comes later. */
-static int start_connect(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes, int *socket_fd, bool *ret_deferred)
+static int start_connect(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes,
+			 int *socket_fd, bool *ret_deferred)
 {
 	struct job job = {.kind = JOB_CONNECT, .op_id = request->op_id, .fd = *socket_fd};
 	socklen_t size = sizeof(int);
@@ -352,7 +308,8 @@ static int start_connect(struct keeper *keeper, const struct sg_keeper_request *
 	return 0;
 }
 
-static void handle_connect(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes, int *socket_fd)
+static void handle_connect(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes,
+			   int *socket_fd)
 {
 	bool deferred = false;
 	int r = *socket_fd < 0 ? -EBADF : start_connect(keeper, request, bytes, socket_fd, &deferred);
@@ -361,7 +318,8 @@ static void handle_connect(struct keeper *keeper, const struct sg_keeper_request
 		reply_result(keeper, request->op, request->op_id, r, -1);
 }
 
-static void handle(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes, struct packet *packet)
+static void handle(struct keeper *keeper, const struct sg_keeper_request *request, const char *bytes,
+		   struct packet *packet)
 {
 	cleanup_close int fd = take_fd(packet, 0);
 
@@ -373,7 +331,7 @@ static void handle(struct keeper *keeper, const struct sg_keeper_request *reques
 		handle_open(keeper, request);
 		return;
 	case SG_KEEPER_RELEASE: {
-		struct pin *pin = find_pin(keeper, request->op_id);
+		struct pin *pin = find_pin(&keeper->pins, request->op_id);
 
 		if (pin != NULL)
 			release_pin(pin);
@@ -383,7 +341,8 @@ static void handle(struct keeper *keeper, const struct sg_keeper_request *reques
 		handle_connect(keeper, request, bytes, &fd);
 		return;
 	case SG_KEEPER_SIGNAL: {
-		int r = request->signal > (uint32_t)SIGRTMAX ? -EINVAL : signal_sandbox(keeper, (int)request->signal);
+		int r = request->signal > (uint32_t)SIGRTMAX ? -EINVAL
+							     : signal_sandbox(keeper, (int)request->signal);
 
 		reply_result(keeper, request->op, request->op_id, r, -1);
 		return;

@@ -89,8 +89,8 @@ static void read_signals(struct warden *warden, bool *ret_child_ended)
 static void handle_event(struct warden *warden, const struct epoll_event *event, bool *ret_child_ended)
 {
 	enum event_kind kind = (enum event_kind)(event->data.u64 & 0xff);
-	struct launch *launch =
-		launch_at(warden->table, (uint32_t)(event->data.u64 >> 32), (uint32_t)(event->data.u64 >> 8) & 0xffffff);
+	struct launch *launch = launch_at(warden->table, (uint32_t)(event->data.u64 >> 32),
+					  (uint32_t)(event->data.u64 >> 8) & 0xffffff);
 
 	switch (kind) {
 	case EVENT_CONTROL:
@@ -157,7 +157,8 @@ static bool is_killer(pid_t pid, void *context)
 
 static void end_everything(struct warden *warden)
 {
-	for (struct launch *launch = next_launch(warden->table, NULL); launch; launch = next_launch(warden->table, launch)) {
+	for (struct launch *launch = next_launch(warden->table, NULL); launch;
+	     launch = next_launch(warden->table, launch)) {
 		if (launch->sandbox != launch)
 			continue;
 		kill_sandbox(warden, launch);
@@ -214,13 +215,15 @@ static int take_over_signals(void)
 static int make_pages(struct warden *warden)
 {
 	const size_t page_size = 4096;
-	char *pages = mmap(NULL, PAGE_COUNT * page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	char *pages =
+		mmap(NULL, PAGE_COUNT * page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
 	_Static_assert(sizeof(struct launch_page) <= 4096, "one page per launch");
 	if (pages == MAP_FAILED)
 		return -errno;
 	while (warden->free_page_count < PAGE_COUNT) {
-		warden->free_pages[warden->free_page_count] = (void *)(pages + warden->free_page_count * page_size);
+		warden->free_pages[warden->free_page_count] =
+			(void *)(pages + warden->free_page_count * page_size);
 		warden->free_page_count++;
 	}
 	return 0;
@@ -283,7 +286,9 @@ int main(void)
 	int r;
 
 	if (getsockopt(CONTROL_FD, SOL_SOCKET, SO_TYPE, &type, &size) < 0 || type != SOCK_SEQPACKET) {
-		fprintf(stderr, "sandgate-warden: started by the sandgate server only, with a socket as descriptor %d\n",
+		fprintf(stderr,
+			"sandgate-warden: started by the sandgate server only, with a socket as descriptor "
+			"%d\n",
 			CONTROL_FD);
 		return 2;
 	}

@@ -56,7 +56,8 @@ static void close_all(const int *fds, unsigned int fd_count)
 	}
 }
 
-static int try_send(struct outbox *outbox, const void *bytes, size_t size, const int *fds, unsigned int fd_count)
+static int try_send(struct outbox *outbox, const void *bytes, size_t size, const int *fds,
+		    unsigned int fd_count)
 {
 	int r = send_packet(outbox->socket_fd, bytes, size, fds, fd_count, MSG_DONTWAIT);
 

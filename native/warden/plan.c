@@ -140,7 +140,8 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	filter = locate(head, size, &head->filter);
 	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter)
 		return -EINVAL;
-	if (head->rlimits.length % sizeof(struct sg_rlimit) != 0 || head->filter.length % sizeof(struct sock_filter) != 0)
+	if (head->rlimits.length % sizeof(struct sg_rlimit) != 0 ||
+	    head->filter.length % sizeof(struct sock_filter) != 0)
 		return -EINVAL;
 
 	r = split_strings(argv, head->argv.length, &used, &plan.argv);

@@ -12,7 +12,7 @@
 
 struct plan {
 	const struct sg_plan *head;
-	char **argv;        /* NULL-terminated, at least one */
+	char **argv; /* NULL-terminated, at least one */
 	char **envp;
 	const char *cwd;    /* "/" when the plan has none */
 	const char *search; /* search_length bytes */

@@ -76,7 +76,8 @@ void post_failed(struct warden *warden, uint64_t launch_id, const struct failure
 
 	memcpy(message.argument, failure->argument, length);
 	message.head.detail = length;
-	send_report(warden, &message.head.head, SG_MSG_FAILED, launch_id, sizeof(message.head) + length, NULL, 0);
+	send_report(warden, &message.head.head, SG_MSG_FAILED, launch_id, sizeof(message.head) + length, NULL,
+		    0);
 }
 
 void post_exited(struct warden *warden, const struct launch *launch, const struct ending *ending)

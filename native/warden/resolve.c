@@ -19,7 +19,8 @@
 
 static int open_place(int directory_fd, const char *path, int flags)
 {
-	struct open_request how = {.flags = (uint64_t)(O_PATH | O_CLOEXEC | flags), .resolve = OPEN_NO_MAGICLINKS};
+	struct open_request how = {.flags = (uint64_t)(O_PATH | O_CLOEXEC | flags),
+				   .resolve = OPEN_NO_MAGICLINKS};
 
 	for (;;) {
 		long fd = syscall(NR_openat2, directory_fd, path, &how, sizeof(how));
@@ -109,8 +110,8 @@ static int describe(struct place *place)
 
 /* How a path ends. */
 enum last_component {
-	LAST_NAME,      /* an ordinary name */
-	LAST_SLASHED,   /* an ordinary name and slashes: it can only be a directory */
+	LAST_NAME,	/* an ordinary name */
+	LAST_SLASHED,	/* an ordinary name and slashes: it can only be a directory */
 	LAST_DIRECTORY, /* the root, a dot or a dot-dot */
 };
 
@@ -145,7 +146,8 @@ static int split_last(const char *path, char ret_parent[PATH_MAX], char ret_name
 static int open_existing(int directory_fd, const char *path, int flags)
 {
 	bool follow = !(flags & O_NOFOLLOW) && (flags & (O_CREAT | O_EXCL)) != (O_CREAT | O_EXCL);
-	cleanup_close int fd = open_place(directory_fd, path, (flags & O_DIRECTORY) | (follow ? 0 : O_NOFOLLOW));
+	cleanup_close int fd =
+		open_place(directory_fd, path, (flags & O_DIRECTORY) | (follow ? 0 : O_NOFOLLOW));
 	struct stat status;
 	int result;
 

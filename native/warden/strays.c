@@ -23,11 +23,12 @@ static void own(struct owned *owned, int fd)
 
 static void own_all_of_launch(struct owned *owned, const struct launch *launch)
 {
-	const int fds[] = {launch->pid_fd,	   launch->stdio[0],	   launch->stdio[1],	    launch->stdio[2],
-			   launch->memfd,	   launch->status_child_fd, launch->go_fd,	    launch->keeper_child_fd,
-			   launch->kill_child_fd,  launch->nursery_child_fd, launch->status_fd,	    launch->listener_fd,
-			   launch->keeper_fd,	   launch->kill_fd,	   launch->nursery_fd,	    launch->init_fd,
-			   launch->init_child_fd};
+	const int fds[] = {
+		launch->pid_fd,	       launch->stdio[0],	 launch->stdio[1],   launch->stdio[2],
+		launch->memfd,	       launch->status_child_fd,	 launch->go_fd,	     launch->keeper_child_fd,
+		launch->kill_child_fd, launch->nursery_child_fd, launch->status_fd,  launch->listener_fd,
+		launch->keeper_fd,     launch->kill_fd,		 launch->nursery_fd, launch->init_fd,
+		launch->init_child_fd};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		own(owned, fds[i]);
@@ -52,7 +53,8 @@ void close_strays(struct warden *warden)
 	own(&owned, warden->signal_fd);
 	own(&owned, dirfd(directory));
 	each_kept_fd(warden->outbox, own_kept, &owned);
-	for (struct launch *launch = next_launch(warden->table, NULL); launch; launch = next_launch(warden->table, launch))
+	for (struct launch *launch = next_launch(warden->table, NULL); launch;
+	     launch = next_launch(warden->table, launch))
 		own_all_of_launch(&owned, launch);
 	while ((entry = readdir(directory)) != NULL) {
 		int fd = atoi(entry->d_name);

@@ -88,7 +88,8 @@ int signal_process(struct launch *launch, int number, bool group)
 		return kill(group ? -launch->pid : launch->pid, number) < 0 ? -errno : 0;
 	if (launch->pid_fd < 0)
 		return -ESRCH;
-	if (syscall(NR_pidfd_send_signal, launch->pid_fd, number, NULL, group ? PIDFD_TO_PROCESS_GROUP : 0) == 0)
+	if (syscall(NR_pidfd_send_signal, launch->pid_fd, number, NULL, group ? PIDFD_TO_PROCESS_GROUP : 0) ==
+	    0)
 		return 0;
 	if (!group || errno != EINVAL)
 		return -errno;
@@ -133,7 +134,8 @@ static void settle(struct warden *warden, struct launch *launch)
 	if (launch->running)
 		return;
 	kill_sandbox(warden, launch);
-	if (launch->pids[ROLE_KEEPER] > 0 || launch->pids[ROLE_NURSERY] > 0 || launch->pids[ROLE_INIT] > 0 || launch->execs > 0)
+	if (launch->pids[ROLE_KEEPER] > 0 || launch->pids[ROLE_NURSERY] > 0 || launch->pids[ROLE_INIT] > 0 ||
+	    launch->execs > 0)
 		return;
 	if (launch->failure.stage != 0)
 		post_failed(warden, launch->id, &launch->failure);
@@ -157,7 +159,8 @@ static void pass_ready(struct warden *warden, struct launch *launch)
 	post_ready(warden, launch);
 }
 
-static void on_ready(struct warden *warden, struct launch *launch, const struct status_message *message, pid_t pid)
+static void on_ready(struct warden *warden, struct launch *launch, const struct status_message *message,
+		     pid_t pid)
 {
 	struct rlimit open_files = {.rlim_cur = message->open_files_soft, .rlim_max = message->open_files_hard};
 
@@ -447,7 +450,8 @@ void reap_children(struct warden *warden)
 		}
 		ending.status = status;
 		ending.user_us = (uint64_t)usage.ru_utime.tv_sec * 1000000u + (uint64_t)usage.ru_utime.tv_usec;
-		ending.system_us = (uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
+		ending.system_us =
+			(uint64_t)usage.ru_stime.tv_sec * 1000000u + (uint64_t)usage.ru_stime.tv_usec;
 		ending.max_rss_kib = (uint64_t)usage.ru_maxrss;
 		on_child_end(warden, pid, &ending);
 	}

@@ -39,21 +39,21 @@ struct launch {
 	pid_t pids[ROLE_COUNT];
 	uint32_t next_by_pid[ROLE_COUNT];
 
-	pid_t pid;        /* of the program, in the warden's namespace; 0 before it is known */
-	pid_t inner_pid;  /* as it sees itself */
-	pid_t keeper_pid; /* in the warden's namespace */
+	pid_t pid;		/* of the program, in the warden's namespace; 0 before it is known */
+	pid_t inner_pid;	/* as it sees itself */
+	pid_t keeper_pid;	/* in the warden's namespace */
 	pid_t inner_keeper_pid; /* as an init sees it; 0 before READY, and without an init */
-	int pid_fd;       /* of the program, where the warden is not its parent */
+	int pid_fd;		/* of the program, where the warden is not its parent */
 
 	bool running; /* the process of the program was made and has not ended */
 	bool has_init;
 	bool namespaced;
-	bool sharing;  /* the child uses the warden's descriptor table */
-	bool known;    /* READY was received */
-	bool ready;    /* and passed on */
-	bool execing;  /* the program is about to run */
-	bool started;  /* and does */
-	bool dying;    /* everything of the sandbox was told to end */
+	bool sharing;	/* the child uses the warden's descriptor table */
+	bool known;	/* READY was received */
+	bool ready;	/* and passed on */
+	bool execing;	/* the program is about to run */
+	bool started;	/* and does */
+	bool dying;	/* everything of the sandbox was told to end */
 	uint32_t execs; /* EXEC launches of this sandbox that have not ended */
 
 	/* Needed until the child has its own table. */
@@ -69,7 +69,7 @@ struct launch {
 	int status_fd;
 	int listener_fd; /* until READY is passed on, as keeper_fd */
 	int keeper_fd;
-	int kill_fd;     /* the keeper kills the sandbox when this closes */
+	int kill_fd; /* the keeper kills the sandbox when this closes */
 	int nursery_fd;
 	int init_fd;
 	int init_child_fd;

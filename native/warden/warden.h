@@ -38,9 +38,9 @@ struct warden {
 	void *message; /* MESSAGE_LIMIT bytes */
 	struct launch_page *free_pages[PAGE_COUNT];
 	unsigned int free_page_count;
-	unsigned int starting;  /* launches whose children are not all known yet */
-	unsigned int sharing;   /* children that use the warden's descriptor table */
-	bool has_strays;        /* such a child was killed and may have left descriptors */
+	unsigned int starting; /* launches whose children are not all known yet */
+	unsigned int sharing;  /* children that use the warden's descriptor table */
+	bool has_strays;       /* such a child was killed and may have left descriptors */
 	bool more_to_reap;
 	bool ending;
 };

@@ -64,7 +64,8 @@ static void take_descriptors(struct cmsghdr *header, size_t count, struct packet
 
 static void take_control(struct msghdr *message, struct packet *packet)
 {
-	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL; header = CMSG_NXTHDR(message, header)) {
+	for (struct cmsghdr *header = CMSG_FIRSTHDR(message); header != NULL;
+	     header = CMSG_NXTHDR(message, header)) {
 		size_t length = header->cmsg_len - CMSG_LEN(0);
 
 		if (header->cmsg_level != SOL_SOCKET)

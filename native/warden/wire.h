@@ -24,7 +24,8 @@ struct packet {
 };
 
 /* Sends one packet. Returns 0 or a negative errno; the descriptors stay the caller's. */
-int send_packet(int socket_fd, const void *bytes, size_t size, const int *fds, unsigned int fd_count, int flags);
+int send_packet(int socket_fd, const void *bytes, size_t size, const int *fds, unsigned int fd_count,
+		int flags);
 
 /*
  * Receives one packet; its descriptors are close-on-exec and the caller's.
