@@ -6,6 +6,7 @@ import { createSharedInput } from "./input.js";
 import { createOutputGate } from "./prompter.js";
 import { buildProcess, type ProcessOptions } from "./run-spec.js";
 import { attendProcess, EXIT_PIPE, localTerminal, type SessionOptions } from "./session.js";
+import { createSignalRoute } from "./signal-route.js";
 
 export interface ExecOptions extends ProcessOptions {
   readonly address?: string | undefined;
@@ -23,11 +24,12 @@ export async function exec(sandboxId: string, argv: readonly string[], options: 
     terminal: terminal?.size(),
     stdin: true,
   });
+  const signals = createSignalRoute(process, (status) => process.exit(status));
   const status = await withConnection(connectTo(options.address), async (connection) => {
     const { client } = connection;
     const started = await client.sandbox.exec({ requestId: randomUUID(), sandboxId, process: processSpec });
     const processId = started.process?.processId ?? "";
-    return attend(connection, { sandboxId, processId, terminal, fromStart: true, owned: true }, true);
+    return attend(connection, { sandboxId, processId, terminal, fromStart: true, signals }, true);
   });
   throw new Exit(status);
 }
@@ -48,7 +50,7 @@ export async function attach(sandboxId: string, options: AttachOptions): Promise
     const terminal = spec?.terminal === undefined ? undefined : localTerminal;
     return attend(
       connection,
-      { sandboxId, processId, terminal, fromStart: false, owned: false },
+      { sandboxId, processId, terminal, fromStart: false, signals: undefined },
       options.stdin !== false,
     );
   });

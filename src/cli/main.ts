@@ -89,7 +89,12 @@ ${examples(
     .command("serve")
     .description("Run the service until SIGTERM. Logs JSON lines to standard error; prints one line when it is ready.")
     .option("--listen <address>", "unix:/path or tcp:127.0.0.1:port; may be repeated", collect)
-    .option("--config <file>", "settings in TOML")
+    .option("--token-file <file>", "callers over TCP must send the token in this file's first line")
+    .option("--anonymous", "whoever reaches a TCP port may do everything")
+    .option(
+      "--config <file>",
+      "settings in TOML: listen, token_file, anonymous, remote, uids, reflection, max_sandboxes, …",
+    )
     .action(async (options) => {
       const { serve } = await import("./serve.js");
       await serve(options);

@@ -15,6 +15,7 @@ import { writeJsonLine } from "./output.js";
 import { createOutputGate, type OutputGate, type Prompter } from "./prompter.js";
 import { buildProcess, buildSpec, type PolicyOptions, type ProcessOptions } from "./run-spec.js";
 import { attendProcess, EXIT_PIPE, localTerminal, type TerminalSource } from "./session.js";
+import { createSignalRoute, type SignalRoute } from "./signal-route.js";
 import { readSpecFile } from "./spec-file.js";
 
 export interface RunOptions extends PolicyOptions, ProcessOptions {
@@ -45,10 +46,11 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
     terminal: terminal?.size(),
     stdin: !detach && options.answers !== "-",
   });
+  const signals = createSignalRoute(process, (status) => process.exit(status));
   const status = await withConnection(connectOrEmbed(options.address), (connection) =>
     detach
       ? runDetached(connection, spec, processSpec)
-      : runAttended(connection, spec, processSpec, terminal, { ...options, ask }),
+      : runAttended(connection, spec, processSpec, terminal, signals, { ...options, ask }),
   );
   throw new Exit(status);
 }
@@ -72,6 +74,7 @@ async function runAttended(
   spec: SandboxSpec,
   processSpec: ProcessSpec,
   terminal: TerminalSource | undefined,
+  signals: SignalRoute,
   options: RunOptions & { readonly ask: boolean },
 ): Promise<number> {
   const { client } = connection;
@@ -90,7 +93,7 @@ async function runAttended(
       input: takesInput && options.answers !== "-" ? input : undefined,
       gate,
       fromStart: true,
-      owned: true,
+      signals,
       ...(questions === undefined ? {} : { onInterrupt: () => questions.asker.interrupt() }),
     });
     input.close();

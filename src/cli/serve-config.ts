@@ -45,15 +45,15 @@ const READERS: Readonly<Record<string, Reader>> = {
 /** The file's settings, with those of the command line in front, and the defaults behind. Throws UsageError. */
 export function readServeConfig(
   file: string | undefined,
-  listen: readonly string[] | undefined,
+  given: { readonly listen?: readonly string[]; readonly tokenFile?: string; readonly anonymous?: boolean },
   env: Readonly<Record<string, string | undefined>>,
 ): ServeConfig {
   const settings = file === undefined ? {} : readSettings(file);
   const fromFile = settings.listen as string[] | undefined;
   return {
-    listen: listen?.map((address) => canonicalAddress(address)) ?? fromFile ?? [defaultAddress(env)],
-    tokenFile: settings.token_file as string | undefined,
-    anonymous: (settings.anonymous as boolean | undefined) ?? false,
+    listen: given.listen?.map((address) => canonicalAddress(address)) ?? fromFile ?? [defaultAddress(env)],
+    tokenFile: given.tokenFile ?? (settings.token_file as string | undefined),
+    anonymous: given.anonymous ?? (settings.anonymous as boolean | undefined) ?? false,
     remote: (settings.remote as boolean | undefined) ?? false,
     uids: (settings.uids as number[] | undefined) ?? [],
     reflection: (settings.reflection as boolean | undefined) ?? true,

@@ -8,11 +8,13 @@ import { readServeConfig, type ServeConfig } from "./serve-config.js";
 export interface ServeOptions {
   readonly listen?: readonly string[];
   readonly config?: string;
+  readonly tokenFile?: string;
+  readonly anonymous?: boolean;
 }
 
 /** Runs the service until SIGTERM or SIGINT; a second one ends it at once. Throws Exit when the service failed. */
 export async function serve(options: ServeOptions): Promise<void> {
-  const config = readServeConfig(options.config, options.listen, process.env);
+  const config = readServeConfig(options.config, options, process.env);
   const log = pino({ level: config.logLevel, base: {} }, process.stderr);
   const stopping = awaitStop();
   const service = await startService({
@@ -48,7 +50,7 @@ function listen(service: Service, address: string, config: ServeConfig): Promise
   const { tokenFile, anonymous } = config;
   if (tokenFile === undefined && !anonymous) {
     throw new UsageError(
-      `${address}: whoever reaches a TCP port could run programs as you: set token_file in --config, or anonymous = true`,
+      `${address}: whoever reaches a TCP port could run programs as you: name a --token-file, or accept it with --anonymous`,
     );
   }
   const authentication =

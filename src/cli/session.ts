@@ -7,6 +7,7 @@ import type { SharedInput } from "./input.js";
 import { linkOf } from "./links.js";
 import { createSinks, OutputClosed } from "./output.js";
 import type { OutputGate } from "./prompter.js";
+import type { SignalRoute } from "./signal-route.js";
 
 export interface SessionOptions {
   readonly sandboxId: string;
@@ -16,8 +17,8 @@ export interface SessionOptions {
   readonly input: SharedInput | undefined;
   readonly gate: OutputGate;
   readonly fromStart: boolean;
-  /** Whether signals to this command go to the program, and a lost reader ends it. */
-  readonly owned: boolean;
+  /** Signals to this command that go to the program, whose life depends on it; undefined leaves it alone. */
+  readonly signals: SignalRoute | undefined;
   /** Called for each SIGINT before it is passed on. */
   readonly onInterrupt?: () => void;
 }
@@ -48,7 +49,7 @@ export async function attendProcess(
   );
   const onResize = () => attachment.resize();
   process.on("SIGWINCH", onResize);
-  const forwarding = options.owned ? forwardSignals(connection, options) : undefined;
+  forwardSignals(connection, options);
   try {
     const exit = await attachment.exit;
     if (exit !== undefined) return exit;
@@ -57,44 +58,34 @@ export async function attendProcess(
     return waited.exit;
   } catch (error) {
     if (!(error instanceof OutputClosed)) throw error;
-    if (options.owned)
+    if (options.signals !== undefined)
       await client.sandbox.stopSandbox({ requestId: randomUUID(), sandboxId, grace: durationFromMs(0) });
     return "output_closed";
   } finally {
     process.off("SIGWINCH", onResize);
-    forwarding?.();
   }
 }
 
-const TERMINATION = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
-
-/** Passes signals on; the second SIGINT kills. Returns what undoes it. */
-function forwardSignals({ client }: Connection, { sandboxId, processId, onInterrupt }: SessionOptions): () => void {
+/** Passes signals on; the second SIGINT kills. */
+function forwardSignals({ client }: Connection, { signals, sandboxId, processId, onInterrupt }: SessionOptions): void {
   let interrupts = 0;
-  const handlers = TERMINATION.map((name) => {
-    const handler = (_: NodeJS.Signals, signal: number) => {
-      if (name === "SIGINT") {
-        interrupts += 1;
-        onInterrupt?.();
-      }
-      const requestId = randomUUID();
-      const sending =
-        interrupts > 1
-          ? client.sandbox.stopSandbox({ requestId, sandboxId, grace: durationFromMs(0) })
-          : client.sandbox.signalProcess({
-              requestId,
-              sandboxId,
-              processId,
-              signal,
-              // A terminal interrupts a whole group, kill(1) one process.
-              scope: name === "SIGTERM" ? SignalScope.PROCESS : SignalScope.GROUP,
-            });
-      sending.catch(() => undefined); // the process has ended, which the attachment tells
-    };
-    process.on(name, handler);
-    return { name, handler };
+  signals?.to((name, signal) => {
+    if (name === "SIGINT") {
+      interrupts += 1;
+      onInterrupt?.();
+    }
+    const requestId = randomUUID();
+    const sending =
+      interrupts > 1
+        ? client.sandbox.stopSandbox({ requestId, sandboxId, grace: durationFromMs(0) })
+        : client.sandbox.signalProcess({
+            requestId,
+            sandboxId,
+            processId,
+            signal,
+            // A terminal interrupts a whole group, kill(1) one process.
+            scope: name === "SIGTERM" ? SignalScope.PROCESS : SignalScope.GROUP,
+          });
+    sending.catch(() => undefined); // the process has ended, which the attachment tells
   });
-  return () => {
-    for (const { name, handler } of handlers) process.off(name, handler);
-  };
 }
