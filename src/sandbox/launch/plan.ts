@@ -204,7 +204,8 @@ function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledger: Pro
   }
   const isUnix = (rule: NetworkRule) => rule.transport === "unix";
   network.allow.forEach((rule, index) => {
-    if (isUnix(rule)) warnings.push(cannotEnforce(`spec.network.allow[${index}]`, "which Unix sockets are reached"));
+    if (isUnix(rule))
+      warnings.push(noted(`spec.network.allow[${index}]`, "reaches every Unix socket that the program's user may"));
   });
   const allowed = network.allow.filter((rule) => ruleCovers(rule, "tcp"));
   const grantable = network.grantable.filter((rule) => ruleCovers(rule, "tcp"));
@@ -241,7 +242,9 @@ function planUdp(rules: readonly NetworkRule[], field: string): { granted: boole
     else if (rule.transport === "udp") throw cannotEnforce(`${field}[${index}]`, "UDP by destination");
     else narrow.push(`${field}[${index}]`);
   });
-  const warnings = granted ? [] : narrow.map((at) => cannotEnforce(at, "UDP by destination (TCP is granted)"));
+  const warnings = granted
+    ? []
+    : narrow.map((at) => noted(at, "grants TCP only; UDP by destination comes with a later version"));
   return { granted, warnings };
 }
 
@@ -265,6 +268,10 @@ function cannotEnforce(field: string, what: string): SandboxError {
     reason: "PROTECTION_UNAVAILABLE",
     field,
   });
+}
+
+function noted(field: string, message: string): SandboxError {
+  return new SandboxError("failed_precondition", `${field}: ${message}`, { reason: "PROTECTION_UNAVAILABLE", field });
 }
 
 function refuseUnjudgedConnects(): never {
