@@ -125,7 +125,11 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     env: {},
   });
   closeSync(wardenEnd);
-  const worker = new Worker(fileURLToPath(new URL("./worker.js", import.meta.url)), { workerData: start });
+  const worker = new Worker(fileURLToPath(new URL("./worker.js", import.meta.url)), {
+    workerData: start,
+    // Descriptors come from and go to other threads and processes here; Node need not keep count.
+    trackUnmanagedFds: false,
+  });
 
   function fail(error: Error): void {
     if (phase === "closing" || phase === "failed") return;
@@ -231,6 +235,12 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     channels.signal(wakeFd);
   }
 
+  /** Ends the engine thread with the process: Node would wait for ever for a thread that sleeps in the kernel. */
+  function onProcessExit(): void {
+    post({ kind: "stop" });
+  }
+  process.once("exit", onProcessExit);
+
   /** Sends to the warden in order; what its queue has no room for now goes a moment later. */
   function sendWarden(bytes: Uint8Array, fds: readonly number[], done: () => void): void {
     outgoing.push({ bytes, fds, done });
@@ -317,6 +327,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
         closeSync(ourEnd);
       }
       await ended;
+      process.removeListener("exit", onProcessExit);
       closeSync(wakeFd);
     },
   };
