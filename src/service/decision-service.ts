@@ -44,7 +44,7 @@ export function createDecisionService({
     if (first.done === true) return;
     const { message } = first.value;
     if (message.case !== "open") throw invalidField("message", "the first message must be open");
-    const { options, extra } = openFromProto(message.value);
+    const { options, extra } = openFromProto(message.value, mayAllow(context));
     const { tenant, identity } = context.caller;
     const session = decisions.openDecider(tenant, identity, options);
     const close = (): void => session.close();
@@ -93,7 +93,9 @@ export function createDecisionService({
       return idempotency.once({ tenant, method: "ResolveHeldCall", requestId, payload, required: true }, async () => {
         if (request.verdict === undefined) throw invalidField("verdict", "is required");
         const verdict = verdictFromProto(request.verdict);
-        return { outcome: outcomeToProto(decisions.resolve(tenant, identity, request.sandboxId, verdict, true)) };
+        return {
+          outcome: outcomeToProto(decisions.resolve(tenant, identity, request.sandboxId, verdict, mayAllow(context))),
+        };
       });
     },
 
@@ -124,6 +126,10 @@ export function createDecisionService({
       });
     },
   };
+}
+
+function mayAllow({ caller }: CallContext): boolean {
+  return caller.roles.includes("decider");
 }
 
 /** Applies what the client sends, no faster than the client takes what that brings it. */

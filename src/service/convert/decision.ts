@@ -83,7 +83,10 @@ export interface ExtraFields {
 }
 
 /** Throws `SandboxError` naming the field at fault. */
-export function openFromProto(open: pb.DecideOpen): { readonly options: DeciderOptions; readonly extra: ExtraFields } {
+export function openFromProto(
+  open: pb.DecideOpen,
+  mayAllow: boolean,
+): { readonly options: DeciderOptions; readonly extra: ExtraFields } {
   if (open.decider.length > 64) throw invalidField("open.decider", "at most 64 characters");
   const paths = open.extraFields?.paths ?? [];
   for (const path of paths) {
@@ -108,7 +111,7 @@ export function openFromProto(open: pb.DecideOpen): { readonly options: DeciderO
       takeOver: open.takeOver,
       reportOutcomes: open.outcomes === pb.OutcomeReporting.ALL ? "all" : "failures",
       maxBatch: open.maxBatch,
-      mayAllow: true,
+      mayAllow,
     },
     extra: { args: paths.includes("args") },
   };
