@@ -1,3 +1,4 @@
+import { setImmediate as turn } from "node:timers/promises";
 import {
   create,
   type DescMessage,
@@ -128,15 +129,39 @@ interface AnyCall {
 
 /** What the client sends, as it is asked for. Ends at half-close; throws when the call is over before that. */
 async function* messages(call: ReadableCall, signal: AbortSignal): AsyncGenerator<unknown> {
+  // Read by hand. The stream's own iterator destroys the call when it sees an error while it waits, and an error is
+  // how grpc-js is given a status: the client would never get it.
+  let over = false;
+  let wake = (): void => {};
+  const look = (): void => wake();
+  const end = (): void => {
+    over = true;
+    wake();
+  };
+  call.on("readable", look);
+  for (const event of ["end", "error", "close"]) call.on(event, end);
+  signal.addEventListener("abort", look);
   try {
-    // Leaving the iteration must not destroy the call before its status is sent.
-    for await (const message of call.iterator({ destroyOnReturn: false })) yield message;
-  } catch (error) {
-    signal.throwIfAborted();
-    throw error;
+    for (;;) {
+      signal.throwIfAborted();
+      const message: unknown = call.read();
+      if (message !== null) yield message;
+      else if (over) {
+        // A call that was cancelled ends its stream just as one that was half-closed does, and says why a little later.
+        await turn();
+        signal.throwIfAborted();
+        return;
+      } else {
+        await new Promise<void>((resolve) => {
+          wake = resolve;
+        });
+      }
+    }
+  } finally {
+    call.removeListener("readable", look);
+    for (const event of ["end", "error", "close"]) call.removeListener(event, end);
+    signal.removeEventListener("abort", look);
   }
-  // A call that was cancelled ends its stream just as one that was half-closed does.
-  signal.throwIfAborted();
 }
 
 /** Resolves when the call takes more, or the signal aborts. */

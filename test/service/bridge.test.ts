@@ -228,6 +228,22 @@ describe("service bridge", () => {
     assert.deepEqual(cases, ["output"]);
   });
 
+  it("gives the client the status of a handler that throws while it waits for a message", async () => {
+    const service = attaching(async function* (requests) {
+      const reading = requests[Symbol.asyncIterator]();
+      await reading.next();
+      void reading.next().catch(() => {});
+      yield { message: { case: "heartbeat", value: { heldBack: 1n } } };
+      throw new SandboxError("aborted", "removed");
+    });
+    await using connected = await serve(service);
+    const call = connected.client.stdio.attach();
+    await call.send({ message: { case: "credit", value: { bytes: 1 } } });
+    const reader = call.messages[Symbol.asyncIterator]();
+    assert.equal((await reader.next()).value?.message.case, "heartbeat");
+    await assert.rejects(reader.next(), { code: "ABORTED", message: "removed" });
+  });
+
   it("throws at a bidirectional handler whose client vanished, so that silence is not taken for an end", async () => {
     const outcome = createDeferred<string>();
     const started = createDeferred();
@@ -336,16 +352,17 @@ describe("service bridge", () => {
   });
 
   it("accepts only what the descriptors describe", () => {
+    type Watch = Handlers<typeof WatchService>["watch"];
+    const answering = (watch: Watch): Watch => watch;
+    async function* unknownField() {
+      yield { nothing: 1 };
+    }
+    // @ts-expect-error: the answer has no such field
+    answering(unknownField);
+    // @ts-expect-error: a stream is not a promise
+    answering(async () => ({}));
     // @ts-expect-error: a method is missing
     const missing: Handlers<typeof WatchService> = {};
-    // @ts-expect-error: the answer has no such field
-    const wrongField: Handlers<typeof WatchService> = {
-      watch: async function* () {
-        yield { nothing: 1 };
-      },
-    };
-    // @ts-expect-error: a stream is not a promise
-    const wrongKind: Handlers<typeof WatchService> = { watch: async () => ({}) };
-    assert.equal([missing, wrongField, wrongKind].length, 3);
+    assert.deepEqual(missing, {});
   });
 });

@@ -430,7 +430,7 @@ describe("a terminal", () => {
   });
 
   it("signals what runs in its foreground", async () => {
-    using run = startScript("trap '' USR1; echo ready; sleep 60", { terminal });
+    using run = startScript("trap '' USR1; echo ready; exec sleep 60", { terminal });
     using reader = attach(run.streams);
     await reader.until((chunks) => textOf(chunks, "terminal").includes("ready"));
     assert.equal(run.streams.signalForeground(10), true); // SIGUSR1, ignored
