@@ -1,7 +1,7 @@
 import { readSync } from "node:fs";
 import { Socket, type SocketConstructorOpts } from "node:net";
 import { ReadStream } from "node:tty";
-import type { FdCalls } from "./fds.js";
+import type { FdCalls } from "../../native/descriptors.js";
 
 /** Where the bytes of one output stream come from. Reads as long as the sink wants more. Plain data, like the ring. */
 export interface OutputSource {

@@ -1,6 +1,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import { kill } from "node:process";
 import { SandboxError } from "../../base/errors.js";
+import type { FdCalls } from "../../native/descriptors.js";
 import type { ProcessSpec, TerminalSize } from "../model.js";
 import type { ProcessStreams } from "../ports.js";
 import {
@@ -11,7 +12,6 @@ import {
   createAttachment,
   type OutputChunk,
 } from "./attachment.js";
-import type { FdCalls } from "./fds.js";
 import { createNoInput, createPipeInput, createTerminalInput, type InputQueue } from "./input.js";
 import { appendOutput, createOutput, type Output, type OutputStream } from "./output.js";
 import { clearRing } from "./ring.js";
