@@ -131,6 +131,7 @@ export interface RegistryOptions<Streams extends ProcessStreams> {
 }
 
 const MAIN = "main";
+const GONE = "the sandbox is gone";
 const SIGTERM = 15;
 const SIGKILL = 9;
 const SIGSTOP = 19;
@@ -307,9 +308,9 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         cpuTimeMs: 0,
         peakMemoryBytes: 0,
       });
-      process.streams.exited();
+      process.streams.sandboxGone();
     }
-    record.goneAbort.abort();
+    record.goneAbort.abort(GONE); // the default reason would cost a stack trace
     holds.sandboxEnded(record.sandboxId);
     setState(record, state);
     record.settleGone();
@@ -326,16 +327,15 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     byProcessLaunch.set(launchId, { sandbox: record, process });
     try {
       const plan = compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId));
-      const launched = engine.launch({
+      const { pid, stages } = await engine.launch({
         launchId,
         sandboxId,
         processId: MAIN,
         policy: compiled.engine,
         plan,
         fds: process.streams.childFds,
+        onSent: () => process.streams.launched(),
       });
-      const { pid, stages } = await launched;
-      process.streams.launched();
       process.pid = pid;
       record.plan = { ...compiled.summary, stages };
     } catch (error) {
@@ -514,9 +514,14 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       record.processes.set(id, process);
       byProcessLaunch.set(launchId, { sandbox: record, process });
       try {
-        const fds = process.streams.childFds;
-        const { pid } = await engine.exec({ launchId, sandboxLaunchId: record.launchId, processId: id, plan, fds });
-        process.streams.launched();
+        const { pid } = await engine.exec({
+          launchId,
+          sandboxLaunchId: record.launchId,
+          processId: id,
+          plan,
+          fds: process.streams.childFds,
+          onSent: () => process.streams.launched(),
+        });
         process.pid = pid;
       } catch (error) {
         record.processes.delete(id);

@@ -23,6 +23,7 @@ import type { AutomaticSettlement, HoldEngine } from "../sandbox/ports.js";
 import { createRegistry, type Principal } from "../sandbox/registry.js";
 import { createStreams } from "../sandbox/stdio/streams.js";
 import { type BoundService, bindService } from "./bridge.js";
+import { createCallEncoder } from "./convert/call-encoder.js";
 import type { SpecDefaults } from "./convert/spec.js";
 import { createDecisionService } from "./decision-service.js";
 import { createIdempotency } from "./idempotency.js";
@@ -140,7 +141,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         holds.gone(holdId);
       },
       automatic: recordAutomatic,
-      grantEnded: (_sandboxId, grantId) => holds.grantEnded(grantId),
+      grantUsed: (grantId, uses) => holds.grantUsed(grantId, uses),
+      grantEnded: (grantId) => holds.grantEnded(grantId),
       lost(launchId, message) {
         log.error({ launchId, message }, "a sandbox was lost and is killed");
         registry.lost(launchId, message);
@@ -183,13 +185,17 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       journalEvents,
     },
   };
+  // Shared, so that a call is encoded once for deciders and watchers.
+  const encoder = createCallEncoder();
   const services: readonly BoundService[] = [
     bindService(
       SandboxService,
       createSandboxService({ registry, idempotency, defaults: DEFAULTS, cursor: () => journal.cursor() }),
     ),
-    bindService(DecisionService, createDecisionService({ decisions: holds, idempotency }), { openEnded: ["decide"] }),
-    bindService(WatchService, createWatchService({ journal }), { openEnded: ["watch"] }),
+    bindService(DecisionService, createDecisionService({ decisions: holds, idempotency, encoder }), {
+      openEnded: ["decide"],
+    }),
+    bindService(WatchService, createWatchService({ journal, encoder }), { openEnded: ["watch"] }),
     bindService(
       StdioService,
       createStdioService({

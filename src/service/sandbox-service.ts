@@ -23,6 +23,8 @@ const MAX_PAGE = 1000;
 /** Pages are cut by encoded size too, well below a client's default limit of 4 MiB. */
 const MAX_PAGE_BYTES = 1 << 20;
 const MAX_SIGNAL = 64;
+/** What a Run's first message tells: its client knows the spec, and has little time. */
+const STARTED_FIELDS = ["sandbox_id", "state", "create_time", "protections", "owner"];
 /** All fields of Sandbox but the large ones. */
 const LISTED_FIELDS = pb.SandboxSchema.fields
   .map((field) => field.name)
@@ -104,7 +106,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     const { sandboxId } = sandbox;
     try {
       const { ended } = registry.streams(context.caller, sandboxId, "main");
-      yield { part: { case: "started", value: sandboxToProto(sandbox) } };
+      yield { part: { case: "started", value: sandboxToProto(sandbox, STARTED_FIELDS) } };
       let dropped = 0;
       for await (const chunk of output ?? []) {
         dropped += chunk.dropped;
@@ -113,8 +115,8 @@ export function createSandboxService(options: SandboxServiceOptions) {
       const exit = await untilAborted(ended, context.signal);
       yield { part: { case: "result", value: { exit: exitStatusToProto(exit), droppedOutputBytes: BigInt(dropped) } } };
     } finally {
-      // Also when the client went away: Run is the one call whose end kills what it started.
-      await registry.delete(context.caller, sandboxId);
+      // Also when the client went away: Run is the one call whose end kills what it started. Nobody waits for that.
+      void registry.delete(context.caller, sandboxId);
     }
   }
 

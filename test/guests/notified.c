@@ -64,10 +64,13 @@ static void *call_often(void *unused)
 	return (void *)good;
 }
 
-/* Ordinary signals arrive all the while: a received call must not see them. */
+/*
+ * Ordinary signals arrive all the while: a received call must not see them. One that still waits to be
+ * received is restarted, as the handler asks.
+ */
 static int burst(long threads, long count)
 {
-	struct sigaction action = { .sa_handler = on_signal };
+	struct sigaction action = { .sa_handler = on_signal, .sa_flags = SA_RESTART };
 	pthread_t ids[64];
 	long good = 0;
 

@@ -34,7 +34,9 @@ export interface EngineEvents {
   held(call: HeldCall): void;
   holdGone(holdId: number): void;
   automatic(settled: AutomaticSettlement): void;
-  grantEnded(sandboxId: string, grantId: string): void;
+  /** How often a grant settled calls since the last time. */
+  grantUsed(grantId: string, uses: number): void;
+  grantEnded(grantId: string): void;
   /** The engine lost control of a sandbox: kill it. */
   lost(launchId: LaunchId, message: string): void;
   /** A refused call that should not have been refused: a bug to be reported. */
@@ -72,6 +74,8 @@ export interface Launch {
   /** Bytes of `struct sg_plan`. */
   readonly plan: Buffer;
   readonly fds: readonly number[];
+  /** The warden has the descriptors: the caller may close its own. Not called when that fails. */
+  onSent(): void;
 }
 
 export interface Exec {
@@ -80,6 +84,7 @@ export interface Exec {
   readonly processId: string;
   readonly plan: Buffer;
   readonly fds: readonly number[];
+  onSent(): void;
 }
 
 interface Launching {
@@ -170,7 +175,10 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
         events.automatic(message.settled);
         return;
       case "grant_ended":
-        events.grantEnded(message.sandboxId, message.grantId);
+        events.grantEnded(message.grantId);
+        return;
+      case "grants_used":
+        for (const [grantId, uses] of message.uses) events.grantUsed(grantId, uses);
         return;
       case "signalled": {
         const waiting = signalling.get(message.requestId);
@@ -265,16 +273,19 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     }
   }
 
-  function begin(launchId: LaunchId, plan: Buffer, fds: readonly number[]): Promise<Started> {
+  function begin({ launchId, plan, fds, onSent }: Launch | Exec): Promise<Started> {
     if (phase !== "running") return Promise.reject(serviceFailed(new Error("the engine is not running")));
     return new Promise((resolve, reject) => {
       launching.set(launchId, { pid: 0, resolve, reject });
       if (plan.length <= INLINE_PLAN_BYTES) {
-        sendWarden(plan, fds, () => undefined);
+        sendWarden(plan, fds, onSent);
         return;
       }
       const file = channels.memoryFile(plan);
-      sendWarden(planHeader(plan), [...fds, file], () => closeSync(file));
+      sendWarden(planHeader(plan), [...fds, file], () => {
+        closeSync(file);
+        onSent();
+      });
     });
   }
 
@@ -288,13 +299,16 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
 
   return {
     newLaunchId: () => ++lastLaunchId,
-    launch({ launchId, sandboxId, processId, policy, plan, fds }) {
-      post({ kind: "expect", launchId, sandboxId, processId, policy });
-      return begin(launchId, plan, fds);
+    launch(launch) {
+      const { launchId, sandboxId, processId, policy } = launch;
+      // No wake: the engine looks here when the warden says that the launch is ready.
+      worker.postMessage({ kind: "expect", launchId, sandboxId, processId, policy } satisfies ToEngine);
+      return begin(launch);
     },
-    exec({ launchId, sandboxLaunchId, processId, plan, fds }) {
-      post({ kind: "expect_exec", launchId, sandboxLaunchId, processId });
-      return begin(launchId, plan, fds);
+    exec(exec) {
+      const { launchId, sandboxLaunchId, processId } = exec;
+      worker.postMessage({ kind: "expect_exec", launchId, sandboxLaunchId, processId } satisfies ToEngine);
+      return begin(exec);
     },
     signal(launchId, signal, scope) {
       sendWarden(signalMessage(launchId, signal, scope), [], () => undefined);

@@ -52,7 +52,9 @@ export type FromEngine =
   | { readonly kind: "gone"; readonly holdId: number }
   | { readonly kind: "automatic"; readonly settled: AutomaticSettlement }
   /** A grant reached its last use or its end. */
-  | { readonly kind: "grant_ended"; readonly sandboxId: string; readonly grantId: string }
+  | { readonly kind: "grant_ended"; readonly grantId: string }
+  /** Uses of grants since the last such message, by grant id. */
+  | { readonly kind: "grants_used"; readonly uses: ReadonlyMap<string, number> }
   | { readonly kind: "signalled"; readonly requestId: number; readonly errno: number }
   /** The engine can no longer mediate for this sandbox: it must be killed. */
   | { readonly kind: "lost"; readonly sandboxLaunchId: LaunchId; readonly message: string }

@@ -64,7 +64,14 @@ function matcherOf(match: CallMatch | { readonly sameCall: HeldCall }): (call: J
   return (call) => key !== undefined && sameCallKey(call) === key;
 }
 
-export function createJudge(policy: EnginePolicy, onGrantEnd: (grantId: string) => void): Judge {
+/** What a judge tells of its grants. */
+export interface GrantEvents {
+  used(grantId: string): void;
+  /** It had its last use, or its time was over. */
+  ended(grantId: string): void;
+}
+
+export function createJudge(policy: EnginePolicy, grantEvents: GrantEvents): Judge {
   const rules = policy.rules.map((rule) => ({ rule, matches: compileMatch(rule.match) }));
   const triggers = policy.triggers.map((trigger) => {
     const matches = trigger.match === undefined ? () => true : compileMatch(trigger.match);
@@ -80,10 +87,13 @@ export function createJudge(policy: EnginePolicy, onGrantEnd: (grantId: string) 
       if (grant.settlement.kind === "allow" && call.integrity === "racy") continue;
       const expired = grant.expireTimeMs !== undefined && grant.expireTimeMs <= nowMs;
       if (!expired && !live.matches(call)) continue;
-      if (!expired) live.uses++;
+      if (!expired) {
+        live.uses++;
+        grantEvents.used(grant.grantId);
+      }
       if (expired || (grant.maxUses > 0 && live.uses >= grant.maxUses)) {
         grants.delete(grant.grantId);
-        onGrantEnd(grant.grantId);
+        grantEvents.ended(grant.grantId);
       }
       if (!expired)
         return { kind: "settled", settlement: grant.settlement, source: "grant", sourceName: grant.grantId };

@@ -16,10 +16,12 @@ import { createKeeper } from "../warden/keeper.js";
 import { type LaunchId, parseWardenMessage } from "../warden/messages.js";
 import { createMediator } from "./mediator.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
-import { createJudge, createNetworkJudge, type EngineSandbox } from "./sandbox.js";
+import { createJudge, createNetworkJudge, type EngineSandbox, type GrantEvents } from "./sandbox.js";
 
 /** Main-thread messages taken in one turn, so that their answers always fit the exchange. */
 const MESSAGES_PER_TURN = 1024;
+/** Uses of grants are told to the main thread no more often than this, while the loop turns. */
+const USES_DELAY_MS = 100;
 
 interface Held {
   readonly call: HeldCall;
@@ -39,6 +41,17 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
   const processIds = new Map<LaunchId, { readonly sandbox: EngineSandbox; readonly pid: number }>();
   const held = new Map<number, Held>();
   let outbox: FromEngine[] = [];
+
+  let grantUses = new Map<string, number>();
+  let usesDueMs = Number.POSITIVE_INFINITY;
+  const grantEvents: GrantEvents = {
+    used(grantId) {
+      grantUses.set(grantId, (grantUses.get(grantId) ?? 0) + 1);
+      // A grant spares the main thread its calls: that they were used is told with what else there is, or a moment later.
+      usesDueMs = Math.min(usesDueMs, performance.now() + USES_DELAY_MS);
+    },
+    ended: (grantId) => post({ kind: "grant_ended", grantId }),
+  };
 
   const post = (message: FromEngine): void => {
     outbox.push(message);
@@ -64,6 +77,12 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       },
       onWake: takeMessages,
       onTurnEnd() {
+        if (outbox.length === 0 && performance.now() < usesDueMs) return;
+        if (grantUses.size > 0) {
+          post({ kind: "grants_used", uses: grantUses });
+          grantUses = new Map();
+        }
+        usesDueMs = Number.POSITIVE_INFINITY;
         if (outbox.length === 0) return;
         port.postMessage(outbox);
         outbox = [];
@@ -177,7 +196,7 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
           launchId,
           sandboxId,
           policy,
-          judge: createJudge(policy, (grantId) => post({ kind: "grant_ended", sandboxId, grantId })),
+          judge: createJudge(policy, grantEvents),
           network: createNetworkJudge(policy.network.allow, policy.network.deny, policy.network.grantable),
           processes: new Map(),
           launching: new Set(),

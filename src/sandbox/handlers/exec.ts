@@ -1,17 +1,24 @@
 import type { Call } from "../../engine/call.js";
 import type { Handler } from "../../engine/loop.js";
-import type { Verdict } from "../../engine/verdict.js";
-import type { Continue, Mediator } from "../engine/mediator.js";
+import { deferred, refuse, type Verdict } from "../../engine/verdict.js";
+import type { Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
-import { AT_FDCWD, absolutePath, PATH_LIMIT, splitStrings } from "./paths.js";
+import type { CallDetail } from "../model.js";
+import type { Pin } from "../warden/keeper.js";
+import { AT_FDCWD, ownPath, PATH_LIMIT, splitStrings } from "./paths.js";
 
 const ARGV_LIMIT = 65_536;
+const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_EMPTY_PATH = 0x1000;
+// Of the caller's architecture as Node's constants would give it for this process's.
+const O_NOFOLLOW = process.arch === "arm64" ? 0o100000 : 0o400000;
+const ENOENT = 2;
+const EBADF = 9;
 const ENAMETOOLONG = 36;
 
 const launch: Verdict = { kind: "continue", because: "launch" };
 /** The kernel reads the arguments again; until they are frozen (a later version) the call says that it is racy. */
-const accepted: Continue = { kind: "continue", because: "accepted_race" };
+const accepted = { kind: "continue", because: "accepted_race" } as const;
 
 interface ExecShape {
   readonly directory: number | undefined;
@@ -20,7 +27,13 @@ interface ExecShape {
   readonly flags: number | undefined;
 }
 
+/**
+ * Decided on the program with links resolved, so that no spelling of a path slips past a rule, and on a
+ * copy of the arguments; then run by the kernel, which cannot be done on behalf.
+ */
 function execHandler(mediator: Mediator, shape: ExecShape): Handler<EngineSandbox> {
+  const { tasks } = mediator;
+
   return {
     shapes: [
       { kind: "string", arg: shape.path, limit: PATH_LIMIT },
@@ -34,28 +47,47 @@ function execHandler(mediator: Mediator, shape: ExecShape): Handler<EngineSandbo
       if (typeof path === "number") return { kind: "errno", errno: path };
       if (typeof argv === "number") return { kind: "errno", errno: argv };
       if (path.cut) return { kind: "errno", errno: ENAMETOOLONG };
-      const directory = shape.directory === undefined ? AT_FDCWD : call.int(shape.directory);
+      const { keeper } = sandbox;
+      if (keeper === undefined) return refuse;
+      const directoryFd = shape.directory === undefined ? AT_FDCWD : call.int(shape.directory);
       const flags = shape.flags === undefined ? 0 : call.int(shape.flags);
-      const program =
-        path.bytes.length === 0 && (flags & AT_EMPTY_PATH) !== 0
-          ? mediator.tasks.link(call.tid, `fd/${directory}`)
-          : absolutePath(mediator.tasks, call.tid, directory, path.bytes);
-      if (typeof program === "number") return { kind: "errno", errno: program };
-      return mediator.settleInKernel(
-        call,
-        sandbox,
-        {
-          category: "process",
-          integrity: "racy",
-          detail: {
-            kind: "exec",
-            program: Uint8Array.from(program ?? []),
-            argv: splitStrings(argv.bytes),
-            argvCut: argv.cut,
-          },
-        },
-        accepted,
-      );
+      const subjectOf = (program: Uint8Array) => {
+        const detail: CallDetail = {
+          kind: "exec",
+          program: Uint8Array.from(program),
+          argv: splitStrings(argv.bytes),
+          argvCut: argv.cut,
+        };
+        return { category: "process", integrity: "racy", detail } as const;
+      };
+
+      const own = path.bytes.length === 0 ? undefined : ownPath(path.bytes, tasks.read(call.tid)?.tgid ?? 0);
+      if (path.bytes.length === 0 || own !== undefined) {
+        if (path.bytes.length === 0 && (flags & AT_EMPTY_PATH) === 0) return { kind: "errno", errno: ENOENT };
+        const link = own?.kind === "executable" ? "exe" : `fd/${own?.fd ?? directoryFd}`;
+        const program = tasks.link(call.tid, link);
+        if (program === undefined) return { kind: "errno", errno: EBADF };
+        return mediator.settleInKernel(call, sandbox, subjectOf(program), accepted);
+      }
+
+      const directory = tasks.directory(call.tid, directoryFd);
+      if (directory < 0) return { kind: "errno", errno: -directory };
+      const origin = mediator.originOf(call, sandbox);
+      const waiting = mediator.defer(call, origin);
+      const lookup = (flags & AT_SYMLINK_NOFOLLOW) === 0 ? 0 : O_NOFOLLOW;
+      keeper.resolve(directory, path.bytes, lookup, (resolved) => {
+        if (!resolved.ok) {
+          waiting.answer({ kind: "errno", errno: resolved.errno });
+          return;
+        }
+        const pin: Pin = resolved.value;
+        keeper.release(pin);
+        mediator.settle(origin, subjectOf(pin.path), waiting, {
+          allow: () => waiting.answer(accepted),
+          refuse: (errno) => waiting.answer({ kind: "errno", errno }),
+        });
+      });
+      return deferred;
     },
   };
 }

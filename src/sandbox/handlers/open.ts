@@ -6,7 +6,7 @@ import type { EngineSandbox } from "../engine/sandbox.js";
 import type { FileOperation } from "../model.js";
 import { isBeneath } from "../policy/trees.js";
 import type { Pin } from "../warden/keeper.js";
-import { AT_FDCWD, ownDescriptor, PATH_LIMIT } from "./paths.js";
+import { AT_FDCWD, ownPath, PATH_LIMIT } from "./paths.js";
 
 // open(2), asm-generic values, which x86_64 and (but for O_DIRECTORY and O_NOFOLLOW, unused here) aarch64 share.
 const O_ACCMODE = 0o3;
@@ -83,8 +83,8 @@ function openHandler(mediator: Mediator, shape: OpenShape): Handler<EngineSandbo
       const flags = shape.flags(call);
       const mode = call.int(shape.mode);
       const origin = mediator.originOf(call, sandbox);
-      const own = ownDescriptor(path.bytes, origin.task.pid);
-      if (own !== undefined) return duplicateOwn(call, own, flags);
+      const own = ownPath(path.bytes, origin.task.pid);
+      if (own?.kind === "descriptor") return duplicateOwn(call, own.fd, flags);
       const directory = tasks.directory(call.tid, shape.directory === undefined ? AT_FDCWD : call.int(shape.directory));
       if (directory < 0) return { kind: "errno", errno: -directory };
 

@@ -21,7 +21,10 @@ function judgeWith(grant: Partial<Grant>, ended: string[] = []) {
     rules: [],
     triggers: [{ syscalls: ["openat"], categories: [], match: undefined, requiredIntegrity: undefined }],
   };
-  const judge = createJudge(policy as EnginePolicy, (grantId) => ended.push(grantId));
+  const judge = createJudge(policy as EnginePolicy, {
+    used: () => undefined,
+    ended: (grantId) => ended.push(grantId),
+  });
   judge.addGrant({
     grantId: "grant-1",
     sandboxId: "box",
