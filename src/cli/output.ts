@@ -13,6 +13,8 @@ export function createSinks(
   stdout: Writable & { isTTY?: boolean },
   stderr: Writable & { isTTY?: boolean },
 ): OutputSinks {
+  // Each failed write rejects; without a listener the stream's own event would end this process besides.
+  for (const stream of [stdout, stderr]) stream.on("error", () => undefined);
   const writeTo = (stream: Writable & { isTTY?: boolean }) => async (data: Uint8Array) => {
     if (stream.isTTY === true) await gate.whenOpen();
     await writeAll(stream, data);

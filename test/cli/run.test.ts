@@ -1,0 +1,169 @@
+import assert from "node:assert/strict";
+import { createHash, randomBytes } from "node:crypto";
+import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { greetingListener, sandgate, startSandgate, temporaryDirectory } from "./command.js";
+
+describe("sandgate run", function () {
+  this.timeout(30_000);
+
+  it("passes on what the program writes and how it ended", async () => {
+    const { status, stdout, stderr } = await sandgate(["run", "--", "sh", "-c", "echo out; echo err >&2; exit 3"]);
+    assert.deepEqual({ status, stdout, stderr }, { status: 3, stdout: "out\n", stderr: "err\n" });
+    assert.equal((await sandgate(["run", "--", "sh", "-c", "kill -9 $$"])).status, 137);
+  });
+
+  it("passes on its input to the last byte, and its end", async () => {
+    const input = randomBytes(3 << 20);
+    const { status, stdout } = await sandgate(["run", "--", "sha256sum"], { input });
+    assert.equal(status, 0);
+    assert.equal(stdout, `${createHash("sha256").update(input).digest("hex")}  -\n`);
+  });
+
+  it("ends a program that is not done in time with 124, and leaves one that is alone", async () => {
+    const late = await sandgate(["run", "--timeout", "300ms", "--", "sleep", "60"]);
+    assert.equal(late.status, 124);
+    assert.match(late.stderr, /ended by a limit/);
+    assert.equal((await sandgate(["run", "--timeout", "20s", "--", "true"])).status, 0);
+  });
+
+  it("lets a program write below --write, and nowhere else", async () => {
+    using directory = temporaryDirectory();
+    const script = "echo a > inside/file; echo b > outside";
+    writeFileSync(join(directory.path, "script"), script);
+    const { stdout, stderr } = await sandgate(
+      [
+        "run",
+        "--read",
+        "script",
+        "--write",
+        ".",
+        "--",
+        "sh",
+        "-c",
+        "mkdir inside && echo a > inside/file && cat inside/file",
+      ],
+      { cwd: directory.path },
+    );
+    assert.equal(stdout, "a\n", stderr);
+    const refused = await sandgate(["run", "--read", ".", "--", "sh", "-c", "cat script; echo b > outside"], {
+      cwd: directory.path,
+    });
+    assert.equal(refused.stdout, script);
+    assert.match(refused.stderr, /cannot create outside: Permission denied/);
+    assert.ok(!existsSync(join(directory.path, "outside")));
+  });
+
+  it("lets a program reach what --net-allow names, and nothing else", async () => {
+    await using listener = await greetingListener();
+    const script = `for host in 127.0.0.1 127.0.0.2; do
+      if read -r line </dev/tcp/$host/${listener.port}; then echo $host $line; else echo $host refused; fi; done`;
+    const { stdout } = await sandgate([
+      "run",
+      "--net-allow",
+      `tcp://127.0.0.1:${listener.port}`,
+      "--",
+      "bash",
+      "-c",
+      script,
+    ]);
+    assert.equal(stdout, "127.0.0.1 hello\n127.0.0.2 refused\n");
+  });
+
+  it("gives the program none of the caller's variables but those that --env names", async () => {
+    const env = { SECRET: "do not tell", PASSED: "this one" };
+    const { stdout } = await sandgate(["run", "--env", "PASSED", "--env", "SET=here", "--", "env"], { env });
+    assert.match(stdout, /^PASSED=this one$/m);
+    assert.match(stdout, /^SET=here$/m);
+    assert.ok(!stdout.includes("do not tell"));
+    const { status, stderr } = await sandgate(["run", "--env", "NOT_THERE", "--", "env"]);
+    assert.equal(status, 125);
+    assert.match(stderr, /no variable of that name/);
+  });
+
+  it("ends as a shell would for a program that is missing or not executable, with a remedy", async () => {
+    const missing = await sandgate(["run", "--", "no-such-program"]);
+    assert.equal(missing.status, 127);
+    assert.match(missing.stderr, /^sandgate: .*no-such-program.*ENOENT.*PATH.*\n$/);
+    const plain = await sandgate(["run", "--", "/etc/passwd"]);
+    assert.equal(plain.status, 126);
+    assert.match(plain.stderr, /^sandgate: .*EACCES.*make it executable.*\n$/);
+  });
+
+  it("ends with 125 for its own mistakes, and says what to write instead", async () => {
+    const { status, stderr } = await sandgate(["run", "--read", "/no/such/path", "--", "true"]);
+    assert.equal(status, 125);
+    assert.match(stderr, /ENOENT.*--read and --write need paths that exist/);
+    assert.equal((await sandgate(["run", "--no-such-option", "--", "true"])).status, 125);
+    assert.match((await sandgate(["run", "--timeout", "soon", "--", "true"])).stderr, /"soon" is not a duration/);
+  });
+
+  it("starts from a spec file, and names the line of a mistake in it", async () => {
+    using directory = temporaryDirectory();
+    const file = join(directory.path, "policy.toml");
+    writeFileSync(file, `[filesystem]\nreadable = ["${directory.path}"]\n`);
+    assert.equal((await sandgate(["run", "--spec", file, "--", "cat", file])).stdout, readFileSync(file, "utf8"));
+    assert.equal((await sandgate(["run", "--", "cat", file])).status, 1);
+    writeFileSync(file, "[filesystem]\n\nredable = []\n");
+    const { status, stderr } = await sandgate(["run", "--spec", file, "--", "true"]);
+    assert.equal(status, 125);
+    assert.equal(stderr, `sandgate: ${file}:3: filesystem.redable: unknown key; did you mean readable?\n`);
+  });
+
+  it("writes one JSON object with exit and usage at the end", async () => {
+    const { stdout, stderr } = await sandgate(["run", "--json", "--", "sh", "-c", "echo out; exit 5"]);
+    assert.equal(stdout, "out\n");
+    const { sandboxId, status, exit, usage } = JSON.parse(stderr);
+    assert.match(sandboxId, /^run-/);
+    assert.equal(status, 5);
+    assert.deepEqual([exit.code, exit.cause], [5, "END_CAUSE_SELF"]);
+    assert.ok(Number(usage.peakMemoryBytes) > 0);
+    const failed = await sandgate(["run", "--json", "--", "no-such-program"]);
+    assert.equal(JSON.parse(failed.stderr.split("\n")[0] ?? "").error.reason, "EXEC_FAILED");
+  });
+
+  it("passes SIGTERM to the program, which may end as it likes", async () => {
+    const command = startSandgate([
+      "run",
+      "--",
+      "sh",
+      "-c",
+      "trap 'echo bye; exit 7' TERM; echo ready; while :; do read -r _; done",
+    ]);
+    await command.until("stdout", "ready");
+    command.child.kill("SIGTERM");
+    command.write("\n"); // a shell runs its trap between commands
+    const { status, stdout } = await command.result;
+    assert.deepEqual([status, stdout], [7, "ready\nbye\n"]);
+  });
+
+  it("kills a program that ignores the first SIGINT with the second", async () => {
+    const command = startSandgate([
+      "run",
+      "--",
+      "sh",
+      "-c",
+      "trap 'echo no' INT; echo ready; while :; do read -r _; done",
+    ]);
+    await command.until("stdout", "ready");
+    command.child.kill("SIGINT");
+    command.write("\n");
+    await command.until("stdout", "no");
+    command.child.kill("SIGINT");
+    assert.equal((await command.result).status, 137);
+  });
+
+  it("ends a program whose reader went away", async () => {
+    const command = startSandgate(["run", "--", "yes"]);
+    await command.until("stdout", "y\n");
+    command.child.stdout?.destroy();
+    assert.equal((await command.result).status, 141);
+  });
+
+  it("leaves nothing in the temporary directory", async () => {
+    using directory = temporaryDirectory();
+    await sandgate(["run", "--", "true"], { env: { TMPDIR: directory.path } });
+    await sandgate(["run", "--", "no-such-program"], { env: { TMPDIR: directory.path } });
+    assert.deepEqual(readdirSync(directory.path), []);
+  });
+});
