@@ -16,7 +16,8 @@ export interface ServeConfig {
   readonly remote: boolean;
   /** Users besides root who may connect to a Unix socket; empty means the service's own. */
   readonly uids: readonly number[];
-  readonly reflection: boolean;
+  /** Whether clients can list the API; undefined: over Unix sockets, not over TCP. */
+  readonly reflection: boolean | undefined;
   readonly maxSandboxes: number | undefined;
   readonly journalEvents: number | undefined;
   /** Time that sandboxes have to end after SIGTERM. */
@@ -56,7 +57,7 @@ export function readServeConfig(
     anonymous: given.anonymous ?? (settings.anonymous as boolean | undefined) ?? false,
     remote: (settings.remote as boolean | undefined) ?? false,
     uids: (settings.uids as number[] | undefined) ?? [],
-    reflection: (settings.reflection as boolean | undefined) ?? true,
+    reflection: settings.reflection as boolean | undefined,
     maxSandboxes: settings.max_sandboxes as number | undefined,
     journalEvents: settings.journal_events as number | undefined,
     graceMs: (settings.grace as number | undefined) ?? 10_000,

@@ -40,9 +40,10 @@ export async function serve(options: ServeOptions): Promise<void> {
 }
 
 function listen(service: Service, address: string, config: ServeConfig): Promise<string> {
-  const { reflection, uids } = config;
+  const { uids } = config;
+  const reflection = config.reflection === undefined ? {} : { reflection: config.reflection };
   if (address.startsWith("unix:")) {
-    return service.listenUnix(address.slice("unix:".length), { reflection, ...(uids.length === 0 ? {} : { uids }) });
+    return service.listenUnix(address.slice("unix:".length), { ...reflection, ...(uids.length === 0 ? {} : { uids }) });
   }
   const colon = address.lastIndexOf(":");
   const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
@@ -57,7 +58,7 @@ function listen(service: Service, address: string, config: ServeConfig): Promise
     tokenFile === undefined
       ? ({ kind: "none" } as const)
       : ({ kind: "token", name: "serve", token: readToken(tokenFile) } as const);
-  return service.listenTcp({ host, port, authentication, allowRemote: config.remote, reflection });
+  return service.listenTcp({ host, port, authentication, allowRemote: config.remote, ...reflection });
 }
 
 interface Stop {

@@ -73,7 +73,10 @@ export interface TcpListenOptions {
 
 /** The gRPC server with all its listeners. */
 export interface Server extends AsyncDisposable {
-  /** Resolves with the address for clients, `unix:PATH`. The socket admits its owner alone (mode 0600). */
+  /**
+   * Resolves with the address for clients, `unix:PATH`. The socket admits its owner alone (mode 0600), unless
+   * other users are named: then whoever connects is asked for its credentials first.
+   */
   listenUnix(path: string, options?: UnixListenOptions): Promise<string>;
   /** Resolves with the address for clients, `HOST:PORT`. */
   listenTcp(options: TcpListenOptions): Promise<string>;
@@ -128,13 +131,13 @@ async function isAnswered(path: string): Promise<boolean> {
 }
 
 /** Makes the directory, or checks that nobody else could put another socket in the place of ours. */
-function prepareDirectory(path: string): void {
+function prepareDirectory(path: string, mode: number): void {
   const directory = dirname(path);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
-  const { uid, mode } = lstatSync(`${directory}/.`);
-  const ours = uid === process.geteuid?.() || uid === 0;
-  const shared = (mode & 0o022) !== 0;
-  const sticky = (mode & 0o1000) !== 0;
+  mkdirSync(directory, { recursive: true, mode });
+  const found = lstatSync(`${directory}/.`);
+  const ours = found.uid === process.geteuid?.() || found.uid === 0;
+  const shared = (found.mode & 0o022) !== 0;
+  const sticky = (found.mode & 0o1000) !== 0;
   if (!ours || (shared && !sticky)) {
     throw refusedAddress(
       path,
@@ -214,7 +217,8 @@ export function createServer(options: ServerOptions): Server {
     async listenUnix(path, { uids = [process.geteuid?.() ?? 0], reflection = true } = {}) {
       assertOpen();
       if (Buffer.byteLength(path) > 107) throw refusedAddress(path, "the path of a Unix socket has at most 107 bytes");
-      prepareDirectory(path);
+      const others = uids.some((uid) => uid !== 0 && uid !== process.geteuid?.());
+      prepareDirectory(path, others ? 0o711 : 0o700);
       await removeStale(path);
       const grpc = createGrpc(authenticatePeer, limits, reflection);
       const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
@@ -228,7 +232,7 @@ export function createServer(options: ServerOptions): Server {
           sockets.listen(path);
           process.umask(mask);
         });
-        chmodSync(path, 0o600);
+        chmodSync(path, others ? 0o666 : 0o600);
       } catch (error) {
         process.umask(mask);
         sockets.close();

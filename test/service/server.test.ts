@@ -8,6 +8,8 @@ import { join } from "node:path";
 import { promisify } from "node:util";
 import { connect, type SandgateClient } from "../../src/client/client.js";
 import { AuthMethod, CallerRole } from "../../src/gen/sandgate/v1/server_pb.js";
+import { createChannels } from "../../src/native/channel.js";
+import { loadLibrary } from "../../src/native/library.js";
 import type { PeerCredentials } from "../../src/service/auth.js";
 import { createServer, type Server } from "../../src/service/server.js";
 import { bindServerService } from "../../src/service/server-service.js";
@@ -132,6 +134,22 @@ describe("server", () => {
       );
     assert.equal(await attempt(65534), "EACCES");
     assert.equal(await attempt(0), "connected");
+    await server.drain(0);
+  });
+
+  it("lets in another user that was named, and no third one", async function () {
+    if (uid !== 0) this.skip(); // Only root can become another user.
+    chmodSync(directory, 0o755);
+    const channels = createChannels(loadLibrary());
+    const server = create((fd) => channels.peer(fd));
+    await server.listenUnix(path, { uids: [65534] });
+    const script = `require("node:net").connect(process.argv[1]).once("data", () => { console.log("served"); process.exit(); }).on("close", () => console.log("closed")).on("error", (e) => console.log(e.code))`;
+    const attempt = (user: number) =>
+      run(process.execPath, ["-e", script, path], { uid: user, gid: user, cwd: "/" }).then(({ stdout }) =>
+        stdout.trim(),
+      );
+    assert.equal(await attempt(65534), "served");
+    assert.equal(await attempt(65533), "closed");
     await server.drain(0);
   });
 
