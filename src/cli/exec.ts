@@ -2,7 +2,7 @@ import { randomUUID } from "node:crypto";
 import { type Connection, connectTo, withConnection } from "./connection.js";
 import { shellStatus } from "./exit-status.js";
 import { Exit } from "./failure.js";
-import { createSharedInput } from "./input.js";
+import { createSharedInput, passOutputUnchanged } from "./input.js";
 import { createOutputGate } from "./prompter.js";
 import { buildProcess, type ProcessOptions } from "./run-spec.js";
 import { attendProcess, EXIT_PIPE, localTerminal, type SessionOptions } from "./session.js";
@@ -60,7 +60,7 @@ export async function attach(sandboxId: string, options: AttachOptions): Promise
 type AttendOptions = Omit<SessionOptions, "input" | "gate">;
 
 async function attend(connection: Connection, options: AttendOptions, takesInput: boolean): Promise<number> {
-  const input = takesInput ? createSharedInput(process.stdin) : undefined;
+  const input = takesInput ? createSharedInput(process.stdin, passOutputUnchanged) : undefined;
   try {
     const exit = await attendProcess(connection, { ...options, input, gate: createOutputGate() });
     return exit === "output_closed" ? EXIT_PIPE : shellStatus(exit);

@@ -1,3 +1,4 @@
+import { spawnSync } from "node:child_process";
 import type { Readable } from "node:stream";
 import { setImmediate as nextTurn } from "node:timers/promises";
 
@@ -27,8 +28,8 @@ interface RawCapable {
   unref?(): unknown;
 }
 
-/** Owns `stream` until closed. */
-export function createSharedInput(stream: Readable & RawCapable): SharedInput {
+/** Owns `stream` until closed. `onRaw` is called each time that its terminal was put into raw mode. */
+export function createSharedInput(stream: Readable & RawCapable, onRaw: () => void = () => undefined): SharedInput {
   let toProgram: ((chunk: Uint8Array | undefined) => void) | undefined;
   let rawForProgram = false;
   let programPaused = false;
@@ -38,7 +39,9 @@ export function createSharedInput(stream: Readable & RawCapable): SharedInput {
 
   const isTerminal = stream.isTTY === true && stream.setRawMode !== undefined;
   const setRaw = (on: boolean) => {
-    if (isTerminal) stream.setRawMode?.(on);
+    if (!isTerminal) return;
+    stream.setRawMode?.(on);
+    if (on) onRaw();
   };
   const applyFlow = () => {
     if (ended) return;
@@ -140,4 +143,12 @@ function woken(borrowed: { wake: (() => void) | undefined }, signal: AbortSignal
     borrowed.wake = done;
     signal.addEventListener("abort", done, { once: true });
   });
+}
+
+/**
+ * Node's raw mode still turns each newline written to the terminal into two characters, which the program's own
+ * terminal has done already, or was told not to do. Leaving raw mode undoes this too.
+ */
+export function passOutputUnchanged(): void {
+  spawnSync("stty", ["-opost"], { stdio: ["inherit", "ignore", "ignore"] });
 }

@@ -9,7 +9,7 @@ import { type Connection, connectOrEmbed, withConnection } from "./connection.js
 import { parseDurationMs } from "./duration.js";
 import { describeExit, shellStatus } from "./exit-status.js";
 import { Exit, UsageError } from "./failure.js";
-import { createSharedInput, type SharedInput } from "./input.js";
+import { createSharedInput, passOutputUnchanged, type SharedInput } from "./input.js";
 import { linkOf } from "./links.js";
 import { writeJsonLine } from "./output.js";
 import { createOutputGate, type OutputGate, type Prompter } from "./prompter.js";
@@ -80,7 +80,7 @@ async function runAttended(
   const { client } = connection;
   const sandboxId = `run-${randomUUID()}`;
   const gate = createOutputGate();
-  const input = createSharedInput(process.stdin);
+  const input = createSharedInput(process.stdin, passOutputUnchanged);
   const questions = options.ask ? await openQuestions(connection, sandboxId, input, gate, options.answers) : undefined;
   try {
     const { warnings } = await client.sandbox.spawn({ requestId: randomUUID(), sandboxId, spec, process: processSpec });
@@ -99,7 +99,7 @@ async function runAttended(
     input.close();
     if (exit === "output_closed") return EXIT_PIPE;
     if (options.json === true) await writeJsonLine(process.stderr, report(sandboxId, exit));
-    else if (exit.cause !== EndCause.SELF) process.stderr.write(`sandgate: ${describeExit(exit)}\n`);
+    else if (isNoteworthy(exit, signals)) process.stderr.write(`sandgate: ${describeExit(exit)}\n`);
     return shellStatus(exit);
   } catch (error) {
     if (options.json === true && error instanceof RemoteError)
@@ -111,6 +111,12 @@ async function runAttended(
     // The record is of no use once its exit was told. An embedded service forgets it by ending.
     await client.sandbox.deleteSandbox({ requestId: randomUUID(), sandboxId }).catch(() => undefined);
   }
+}
+
+/** Whether the person may wonder why it ended: not when it ended by itself or as they asked with a signal. */
+function isNoteworthy({ cause, result }: ExitStatus, signals: SignalRoute): boolean {
+  if (cause === EndCause.CLIENT) return result.case === "signal" && signals.delivered === 0;
+  return cause !== EndCause.SELF && cause !== EndCause.UNSPECIFIED;
 }
 
 interface Questions {

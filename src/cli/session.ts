@@ -19,7 +19,7 @@ export interface SessionOptions {
   readonly fromStart: boolean;
   /** Signals to this command that go to the program, whose life depends on it; undefined leaves it alone. */
   readonly signals: SignalRoute | undefined;
-  /** Called for each SIGINT before it is passed on. */
+  /** Called for each SIGINT after it was passed on. */
   readonly onInterrupt?: () => void;
 }
 
@@ -70,10 +70,7 @@ export async function attendProcess(
 function forwardSignals({ client }: Connection, { signals, sandboxId, processId, onInterrupt }: SessionOptions): void {
   let interrupts = 0;
   signals?.to((name, signal) => {
-    if (name === "SIGINT") {
-      interrupts += 1;
-      onInterrupt?.();
-    }
+    if (name === "SIGINT") interrupts += 1;
     const requestId = randomUUID();
     const sending =
       interrupts > 1
@@ -86,6 +83,11 @@ function forwardSignals({ client }: Connection, { signals, sandboxId, processId,
             // A terminal interrupts a whole group, kill(1) one process.
             scope: name === "SIGTERM" ? SignalScope.PROCESS : SignalScope.GROUP,
           });
-    sending.catch(() => undefined); // the process has ended, which the attachment tells
+    const sent = sending.then(
+      () => undefined,
+      () => undefined, // the process has ended, which the attachment tells
+    );
+    // Only then, so that the program meets the signal when its call is refused.
+    if (name === "SIGINT") void sent.then(onInterrupt);
   });
 }
