@@ -6,6 +6,7 @@ export interface BenchNative {
   readonly caller: string;
   readonly library: string;
   readonly guest: string;
+  readonly spawner: string;
 }
 
 const source = (name: string): string => fileURLToPath(new URL(`../../bench/native/${name}`, import.meta.url));
@@ -21,7 +22,13 @@ export function buildBenchNative(): BenchNative {
   };
   cc("-static", "-o", output("caller"), source("caller.c"));
   cc("-static", "-o", output("guest"), source("guest.c"));
+  cc("-static", "-o", output("spawner"), source("spawner.c"));
   cc("-shared", "-fPIC", "-o", output("libbench.so"), source("loop.c"));
-  built.native = { caller: output("caller"), library: output("libbench.so"), guest: output("guest") };
+  built.native = {
+    caller: output("caller"),
+    library: output("libbench.so"),
+    guest: output("guest"),
+    spawner: output("spawner"),
+  };
   return built.native;
 }

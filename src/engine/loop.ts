@@ -119,6 +119,8 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   const deadlines = createDeadlines<Waiting>();
   const slots: Slot<Sandbox>[] = [];
   const freeSlots: number[] = [];
+  /** Vacated in this turn. Records of the turn may still name them, so they are free only in the next. */
+  const retiredSlots: number[] = [];
   const byNumber: (Handler<Sandbox> | undefined)[] = [];
   let running = false;
   let soon = false;
@@ -141,7 +143,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
 
   function vacate(index: number): void {
     slots[index] = { kind: "free" };
-    freeSlots.push(index);
+    retiredSlots.push(index);
   }
 
   function answer(slot: number, idLow: number, idHigh: number, verdict: Exclude<Verdict, { kind: "deferred" }>): void {
@@ -230,8 +232,11 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     }
     const slot = slots[index];
     const length = words[(offset + RECORD.at.args) / 4] as number;
-    if (slot?.kind === "channel")
-      slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
+    if (slot?.kind !== "channel") {
+      for (const fd of fds) closeSync(fd);
+      return;
+    }
+    slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
   }
 
   function handleRecord(offset: number): void {
@@ -342,6 +347,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
         busy = false;
         const used = exchange.turn(timeoutMs, spin);
         for (let offset = 0; offset < used; offset += words[offset / 4] as number) handleRecord(offset);
+        freeSlots.push(...retiredSlots.splice(0));
         expire();
         events.onTurnEnd();
       }

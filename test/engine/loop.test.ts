@@ -1,6 +1,10 @@
 import { strict as assert } from "node:assert";
-import type { Deferred, Handler, HandlerTable } from "../../src/engine/loop.js";
+import { closeSync } from "node:fs";
+import { createEngineLoop, type Deferred, type Handler, type HandlerTable } from "../../src/engine/loop.js";
 import { deferred, type Verdict } from "../../src/engine/verdict.js";
+import { createChannels } from "../../src/native/channel.js";
+import { createExchange } from "../../src/native/exchange.js";
+import { loadLibrary } from "../../src/native/library.js";
 import { CALLS, runNotified } from "../support/notified.js";
 
 const ENOENT = 2;
@@ -177,5 +181,48 @@ describe("the engine's loop", () => {
     });
     assert.equal(run?.output, "errno 1");
     assert.deepEqual(events, ["expired"]);
+  });
+
+  it("keeps a channel apart from one that was closed in the same turn as its peer", () => {
+    const library = loadLibrary();
+    const channels = createChannels(library);
+    const wakeFd = channels.event();
+    const seen: string[] = [];
+    using loop = createEngineLoop<null>({
+      exchange: createExchange(library),
+      wakeFd,
+      spinUs: 0,
+      events: {
+        onListenerEnd: () => undefined,
+        onListenerFault: () => undefined,
+        onError: (error) => seen.push(String(error)),
+        onWake: () => loop.stop(),
+        onTurnEnd: () => undefined,
+      },
+    });
+    const [first, firstPeer] = channels.pair();
+    const [second, secondPeer] = channels.pair();
+    const [third, thirdPeer] = channels.pair();
+    const closing = loop.attachChannel(first, { onPacket: () => undefined, onEnd: () => seen.push("first ended") });
+    loop.attachChannel(second, {
+      onPacket() {
+        closing.close();
+        loop.attachChannel(third, {
+          onPacket(packet) {
+            seen.push(packet.toString());
+            channels.signal(wakeFd);
+          },
+          onEnd: () => seen.push("third ended"),
+        });
+        channels.send(thirdPeer, Buffer.from("hello"), []);
+      },
+      onEnd: () => undefined,
+    });
+    // One turn sees both: the packet that closes the first channel, and the end of that channel.
+    channels.send(secondPeer, Buffer.from("now"), []);
+    closeSync(firstPeer);
+    loop.run();
+    assert.deepEqual(seen, ["hello"]);
+    for (const fd of [secondPeer, thirdPeer]) closeSync(fd);
   });
 });

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Bare comparisons.
+ *   latency COUNT PROGRAM [ARG…]           posix_spawn and wait, one after another; prints the median in µs
+ *   rate PARALLEL COUNT PROGRAM [ARG…]     COUNT in all, PARALLEL at a time; prints how many a second
+ *   landlock PROGRAM [ARG…]                executes PROGRAM under a Landlock rule that grants reading / and nothing else
+ */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <spawn.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "../../native/kernel.h"
+
+extern char **environ;
+
+static double now_us(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec * 1e6 + (double)now.tv_nsec / 1e3;
+}
+
+static int compare(const void *left, const void *right)
+{
+	double difference = *(const double *)left - *(const double *)right;
+
+	return difference < 0 ? -1 : difference > 0;
+}
+
+static pid_t start(char **argv)
+{
+	posix_spawn_file_actions_t actions;
+	pid_t pid = -1;
+
+	posix_spawn_file_actions_init(&actions);
+	posix_spawn_file_actions_addopen(&actions, 1, "/dev/null", O_WRONLY, 0);
+	if (posix_spawn(&pid, argv[0], &actions, NULL, argv, environ) != 0)
+		exit(1);
+	posix_spawn_file_actions_destroy(&actions);
+	return pid;
+}
+
+static int latency(long count, char **argv)
+{
+	double *times = calloc((size_t)count, sizeof(*times));
+
+	for (long i = 0; i < count; i++) {
+		double from = now_us();
+		int status;
+
+		waitpid(start(argv), &status, 0);
+		times[i] = now_us() - from;
+	}
+	qsort(times, (size_t)count, sizeof(*times), compare);
+	printf("%.1f\n", times[count / 2]);
+	return 0;
+}
+
+static int rate(long parallel, long count, char **argv)
+{
+	double from = now_us();
+	long started = 0, running = 0, ended = 0;
+
+	while (ended < count) {
+		while (running < parallel && started < count) {
+			start(argv);
+			started++;
+			running++;
+		}
+		if (waitpid(-1, NULL, 0) > 0) {
+			running--;
+			ended++;
+		}
+	}
+	printf("%.1f\n", (double)count / ((now_us() - from) / 1e6));
+	return 0;
+}
+
+/* landlock(7), ABI 1: EXECUTE, READ_FILE and READ_DIR beneath /, everything else that ABI 1 knows refused. */
+static int under_landlock(char **argv)
+{
+	uint64_t handled = (1 << 13) - 1;
+	struct __attribute__((packed)) {
+		uint64_t access;
+		int32_t parent;
+	} rule = { 1 << 0 | 1 << 2 | 1 << 3, open("/", O_PATH | O_CLOEXEC) };
+	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0);
+
+	if (ruleset < 0 || syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) < 0 ||
+	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+		return 1;
+	execv(argv[0], argv);
+	return 1;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc >= 4 && strcmp(argv[1], "latency") == 0)
+		return latency(atol(argv[2]), argv + 3);
+	if (argc >= 5 && strcmp(argv[1], "rate") == 0)
+		return rate(atol(argv[2]), atol(argv[3]), argv + 4);
+	if (argc >= 3 && strcmp(argv[1], "landlock") == 0)
+		return under_landlock(argv + 2);
+	return 2;
+}
