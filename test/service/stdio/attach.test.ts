@@ -48,8 +48,7 @@ async function serve(script: string, options: Partial<ProcessSpec> = {}, heartbe
     }),
     exit: run.exit.then(
       (code): ExitStatus => ({
-        result:
-          typeof code === "number" ? { kind: "code", code } : { kind: "signal", signal: constants.signals.SIGINT },
+        result: { kind: "code", code: Number(code) },
         cause: "self",
         endTimeMs: 0,
         cpuTimeMs: 0,
