@@ -49,7 +49,7 @@ export type AttachRequest = Message<"sandgate.v1.AttachRequest"> & {
     case: "input";
   } | {
     /**
-     * New size of the terminal.
+     * New size of the terminal. Needs the input.
      *
      * @generated from field: sandgate.v1.TerminalSize resize = 3;
      */
@@ -65,7 +65,7 @@ export type AttachRequest = Message<"sandgate.v1.AttachRequest"> & {
     case: "credit";
   } | {
     /**
-     * A signal for the foreground process.
+     * A signal for the foreground process. Needs the input.
      *
      * @generated from field: sandgate.v1.AttachSignal signal = 5;
      */
@@ -124,14 +124,15 @@ export type AttachOpen = Message<"sandgate.v1.AttachOpen"> & {
   creditBytes: number;
 
   /**
-   * Whether this attachment may write input. One writer at a time.
+   * Whether this attachment may write input, resize and signal. One at a time: while another has the input, the
+   * call fails with FAILED_PRECONDITION and LEASE_HELD.
    *
    * @generated from field: bool input = 6;
    */
   input: boolean;
 
   /**
-   * Take the input from another attachment.
+   * Take the input from another attachment, which gets a problem with LEASE_HELD and goes on as a reader.
    *
    * @generated from field: bool take_over_input = 7;
    */
@@ -146,7 +147,9 @@ export const AttachOpenSchema: GenMessage<AttachOpen> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_stdio, 1);
 
 /**
- * Bytes for a process.
+ * Bytes for a process. Of what the process has not read, the kernel keeps some and the server 64 KiB more; a client
+ * that keeps no more than 64 KiB unacknowledged is never refused. Input that is more gets a problem with
+ * RESOURCE_EXHAUSTED, input with a gap before it one with OUT_OF_RANGE; `expected` in its metadata is the next offset.
  *
  * @generated from message sandgate.v1.Input
  */
@@ -182,13 +185,14 @@ export const InputSchema: GenMessage<Input> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_stdio, 2);
 
 /**
- * More room to send.
+ * More room to send. Also says that this many bytes more, in the order of their sending, were read: with
+ * OUTPUT_OVERFLOW_WAIT the program waits for that, so a client must not keep credit back for long.
  *
  * @generated from message sandgate.v1.OutputCredit
  */
 export type OutputCredit = Message<"sandgate.v1.OutputCredit"> & {
   /**
-   * Bytes added.
+   * Bytes read and added.
    *
    * @generated from field: uint32 bytes = 1;
    */
@@ -335,20 +339,20 @@ export const AttachOpenedSchema: GenMessage<AttachOpened> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_stdio, 6);
 
 /**
- * Input taken so far.
+ * Input taken so far. Comes at once when input was asked for and the process has none.
  *
  * @generated from message sandgate.v1.InputAck
  */
 export type InputAck = Message<"sandgate.v1.InputAck"> & {
   /**
-   * Offset of the next input byte.
+   * Offset up to which the kernel has taken the bytes for the process.
    *
    * @generated from field: uint64 offset = 1;
    */
   offset: bigint;
 
   /**
-   * Whether the process closed its input.
+   * Whether no more can reach the process: it closed its input, or the end that a client sent was passed on.
    *
    * @generated from field: bool closed = 2;
    */
@@ -390,9 +394,11 @@ export const AttachHeartbeatSchema: GenMessage<AttachHeartbeat> = /*@__PURE__*/
  */
 export const StdioService: GenService<{
   /**
-   * Attaches to a process's standard streams or terminal. The first client message must be open. Ending
-   * the stream detaches; the process goes on, and its input stays open for the next attachment. Output is addressed by offset, so a client that comes
-   * back asks for what it has not seen.
+   * Attaches to a process's standard streams or terminal. The first client message must be open. Cancelling
+   * the call or losing the connection detaches; the process goes on, and its input stays open for the next
+   * attachment. Output is addressed by offset, so a client that comes back asks for what it has not seen. A
+   * client that only closes its side stays attached: as it can give no more credit, what the transport takes
+   * then counts as read. Removing the sandbox ends the call with ABORTED.
    *
    * @generated from rpc sandgate.v1.StdioService.Attach
    */
