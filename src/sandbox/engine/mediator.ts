@@ -133,21 +133,26 @@ export function createMediator(options: MediatorOptions): Mediator {
     };
   }
 
-  function killScope(origin: Origin, scope: SignalScope, signal: number): void {
+  /** Calls `done` when the signal was sent: until then the caller must wait, or it would go on for a moment. */
+  function killScope(origin: Origin, scope: SignalScope, signal: number, done: () => void): void {
     const { sandbox, task } = origin;
     switch (scope) {
       case "process": {
         const pidfd = tasks.open(task.pid, task.pid);
-        if (pidfd < 0) return;
-        tasks.signal(pidfd, signal);
-        tasks.close(pidfd);
+        if (pidfd >= 0) {
+          tasks.signal(pidfd, signal);
+          tasks.close(pidfd);
+        }
+        done();
         return;
       }
       case "group":
         tasks.signalGroup(task.pid, signal);
+        done();
         return;
       case "sandbox":
-        sandbox.keeper?.signalAll(signal, () => undefined);
+        if (sandbox.keeper === undefined) done();
+        else sandbox.keeper.signalAll(signal, done);
         return;
       default:
         scope satisfies never;
@@ -167,8 +172,8 @@ export function createMediator(options: MediatorOptions): Mediator {
         return;
       case "kill":
         // The caller still waits, so its pid is still its own.
-        if (waiting.isWaiting()) killScope(origin, settlement.scope, settlement.signal);
-        execution.refuse(1);
+        if (waiting.isWaiting()) killScope(origin, settlement.scope, settlement.signal, () => execution.refuse(1));
+        else execution.refuse(1);
         return;
       default:
         settlement satisfies never;
@@ -297,8 +302,13 @@ export function createMediator(options: MediatorOptions): Mediator {
         const { settlement } = judgement;
         if (settlement.kind === "allow" || settlement.kind === "static") return allowed;
         if (settlement.kind === "deny") return { kind: "errno", errno: settlement.errno };
-        killScope(origin, settlement.scope, settlement.signal);
-        return refuse;
+        if (settlement.scope !== "sandbox") {
+          killScope(origin, settlement.scope, settlement.signal, () => undefined);
+          return refuse;
+        }
+        const killing = defer(call, () => undefined);
+        killScope(origin, settlement.scope, settlement.signal, () => killing.answer(refuse));
+        return deferred;
       }
       let holdId = 0;
       const waiting = defer(call, () => holds.withdraw(holdId));
