@@ -8,7 +8,7 @@ export interface Clock {
   after(delayMs: number, expire: () => void): () => void;
 }
 
-/** Node's timers fire at once beyond this delay; a longer wait is cut, and its owner looks again. */
+/** Node's timers fire at once beyond this delay; a longer wait is made of several. */
 const longestTimerMs = 2 ** 31 - 1;
 
 /** The machine's clock. A pending timer does not keep the process alive. */
@@ -16,8 +16,13 @@ export const systemClock: Clock = {
   now: () => performance.now(),
   wall: () => Date.now(),
   after(delayMs, expire) {
-    const timer = setTimeout(expire, Math.min(Math.max(0, Math.ceil(delayMs)), longestTimerMs));
-    timer.unref();
+    let timer: NodeJS.Timeout;
+    const arm = (leftMs: number): void => {
+      const next = leftMs > longestTimerMs ? () => arm(leftMs - longestTimerMs) : expire;
+      timer = setTimeout(next, Math.min(Math.max(0, Math.ceil(leftMs)), longestTimerMs));
+      timer.unref();
+    };
+    arm(delayMs);
     return () => clearTimeout(timer);
   },
 };

@@ -1,4 +1,5 @@
 import { randomUUID } from "node:crypto";
+import { systemClock } from "../base/clock.js";
 import { SandboxError } from "../base/errors.js";
 import type { EngineClient } from "./engine/client.js";
 import type { CompiledLaunch, PlanCompiler } from "./launch/plan.js";
@@ -42,8 +43,8 @@ export interface Spawned {
 
 /** Every sandbox of the service, by tenant. Foreign and missing ids are the same refusal. */
 export interface Registry<Streams extends ProcessStreams> {
-  /** Checks everything that can be checked without starting anything. */
-  validate(input: SpawnInput): readonly SandboxError[];
+  /** Checks everything that can be checked without starting anything. The sandbox has no id and no processes. */
+  validate(principal: Principal, input: SpawnInput): Spawned;
   /** `prepare` gets the main process's streams before anything is started. */
   spawn(principal: Principal, input: SpawnInput, prepare?: (streams: Streams) => void): Promise<Spawned>;
   exec(principal: Principal, sandboxId: string, processId: string, process: ProcessSpec): Promise<ProcessInfo>;
@@ -109,8 +110,8 @@ interface SandboxRecord<Streams extends ProcessStreams> {
   readonly createTimeMs: number;
   readonly execs: boolean;
   readonly processes: Map<string, MutableProcess<Streams>>;
-  readonly timers: Set<NodeJS.Timeout>;
-  readonly goneAbort: AbortController;
+  /** What cancels each pending timer. */
+  readonly timers: Set<() => void>;
   plan: PlanSummary;
   state: SandboxState;
   endTimeMs: number | undefined;
@@ -130,8 +131,24 @@ export interface RegistryOptions<Streams extends ProcessStreams> {
   readonly maxSandboxesPerTenant: number;
 }
 
+/** The parts of a sandbox that say what runs, where nothing does. */
+const NOTHING_STARTED = {
+  sandboxId: "",
+  state: "created",
+  etag: "",
+  createTimeMs: 0,
+  endTimeMs: undefined,
+  processes: [],
+  heldCalls: 0,
+  deciders: 0,
+  usage: { cpuTimeMs: 0, peakMemoryBytes: 0, processes: 0, heldCalls: 0, heldTimeMs: 0 },
+} as const;
+
+function ownerOf({ identity, tenant }: Principal): Pick<SandboxInfo, "owner" | "tenant"> {
+  return { owner: identity, tenant };
+}
+
 const MAIN = "main";
-const GONE = "the sandbox is gone";
 const SIGTERM = 15;
 const SIGKILL = 9;
 const SIGSTOP = 19;
@@ -193,8 +210,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         heldCalls: counts.heldTotal,
         heldTimeMs: counts.heldTimeMs,
       },
-      owner: record.principal.identity,
-      tenant: record.principal.tenant,
+      ...ownerOf(record.principal),
       plan: record.plan,
     };
   }
@@ -270,16 +286,15 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
 
   function after(record: SandboxRecord<Streams>, ms: number, act: () => void): void {
     if (ms <= 0) return;
-    const timer = setTimeout(() => {
-      record.timers.delete(timer);
+    const cancel = systemClock.after(ms, () => {
+      record.timers.delete(cancel);
       act();
-    }, ms);
-    timer.unref();
-    record.timers.add(timer);
+    });
+    record.timers.add(cancel);
   }
 
   function clearTimers(record: SandboxRecord<Streams>): void {
-    for (const timer of record.timers) clearTimeout(timer);
+    for (const cancel of record.timers) cancel();
     record.timers.clear();
   }
 
@@ -310,11 +325,14 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       });
       process.streams.sandboxGone();
     }
-    record.goneAbort.abort(GONE); // the default reason would cost a stack trace
     holds.sandboxEnded(record.sandboxId);
     setState(record, state);
     record.settleGone();
-    after(record, record.spec.lifetime.retainAfterExitMs, () => forget(record));
+    // What a Run made is forgotten by that, once its output was delivered.
+    if (!record.execs) return;
+    const { retainAfterExitMs } = record.spec.lifetime;
+    if (retainAfterExitMs === 0) forget(record);
+    else after(record, retainAfterExitMs, () => forget(record));
   }
 
   function causeOf(record: SandboxRecord<Streams>): EndCause {
@@ -363,15 +381,13 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
   async function startWithDecider(record: SandboxRecord<Streams>, process: MutableProcess<Streams>): Promise<void> {
     const { graceMs, fallback } = record.spec.holds.onNoDecider;
     const grace = new AbortController();
-    const timer = setTimeout(() => grace.abort(), graceMs);
-    const onGone = (): void => grace.abort();
-    record.goneAbort.signal.addEventListener("abort", onGone, { once: true });
+    const cancelGrace = systemClock.after(graceMs, () => grace.abort());
+    void record.gone.then(() => grace.abort());
     const decided = await holds.whenDecider(record.sandboxId, grace.signal).then(
       () => true,
       () => false,
     );
-    clearTimeout(timer);
-    record.goneAbort.signal.removeEventListener("abort", onGone);
+    cancelGrace();
     if (record.state !== "created") return;
     if (!decided && fallback.kind !== "static_policy") {
       const error = new SandboxError(
@@ -413,8 +429,10 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
   }
 
   return {
-    validate(input) {
-      return compiler.compileLaunch(input.spec, input.process, { nursery: input.execs }).warnings;
+    validate(principal, input) {
+      const { spec } = input;
+      const { protections, summary, warnings } = compiler.compileLaunch(spec, input.process, { nursery: input.execs });
+      return { sandbox: { ...NOTHING_STARTED, spec, protections, plan: summary, ...ownerOf(principal) }, warnings };
     },
 
     async spawn(principal, input, prepare) {
@@ -450,7 +468,6 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         execs: input.execs,
         processes: new Map(),
         timers: new Set(),
-        goneAbort: new AbortController(),
         plan: compiled.summary,
         state: "created",
         endTimeMs: undefined,
@@ -585,14 +602,14 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         holds.paused(sandboxId, false);
         await engine.signalAll(record.launchId, SIGTERM).catch(() => undefined);
         if (wasPaused) await engine.signalAll(record.launchId, SIGCONT).catch(() => undefined);
-        let timer: NodeJS.Timeout | undefined;
+        let cancel: (() => void) | undefined;
         await Promise.race([
           record.gone,
           new Promise<void>((resolve) => {
-            timer = setTimeout(resolve, graceMs);
+            cancel = systemClock.after(graceMs, resolve);
           }),
         ]);
-        clearTimeout(timer);
+        cancel?.();
       }
       await killAndWait(record, cause);
       return snapshot(record);

@@ -204,6 +204,9 @@ async function pump(call: WritableCall, answers: AsyncIterable<unknown>, signal:
   }
 }
 
+/** Every call that ends, ends with its client leaving: made once, since an error's stack trace is not free. */
+const clientLeft = new SandboxError("cancelled", "the client ended the call");
+
 function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean, environment: BridgeEnvironment) {
   const { authenticate, report, draining, stopping } = environment;
   const over = openEnded ? draining : stopping;
@@ -215,7 +218,7 @@ function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean,
     refuse: (error: unknown) => void,
   ): Promise<void> {
     const cancelled = new AbortController();
-    const cancel = (): void => cancelled.abort(new SandboxError("cancelled", "the client ended the call"));
+    const cancel = (): void => cancelled.abort(clientLeft);
     call.on("cancelled", cancel);
     // Metadata that came before the handler did may already have been followed by the end.
     if (call.cancelled) cancel();

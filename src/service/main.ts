@@ -86,6 +86,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const host = probeHost(createProbe(library));
   const maxSandboxes = options.maxSandboxes ?? MAX_SANDBOXES;
   const journalEvents = options.journalEvents ?? JOURNAL_EVENTS;
+  /** TCP ports of our own, which no sandbox may reach. */
+  const ownPorts: number[] = [];
   /** Calls that wait for a verdict, to know whose a verdict is. */
   const heldIn = new Map<number, string>();
 
@@ -158,7 +160,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 
   const registry = createRegistry({
     engine,
-    compiler: createPlanCompiler(host.features),
+    compiler: createPlanCompiler(host.features, () => ownPorts),
     holds,
     events: journal,
     createStreams: (process, spec) =>
@@ -208,8 +210,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
               info,
               exit: ended,
               signalForeground(signal) {
-                if (!streams.signalForeground(signal))
-                  void registry.signal(principal, sandboxId, processId, signal, "group");
+                if (streams.signalForeground(signal)) return;
+                // It may have ended just now: then there is nobody to signal.
+                registry.signal(principal, sandboxId, processId, signal, "group").catch(() => undefined);
               },
             };
           },
@@ -230,7 +233,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     host,
     wardenPid: engine.wardenPid,
     listenUnix: (path, listenOptions) => server.listenUnix(path, listenOptions),
-    listenTcp: (listenOptions) => server.listenTcp(listenOptions),
+    async listenTcp(listenOptions) {
+      const address = await server.listenTcp(listenOptions);
+      ownPorts.push(Number(/\d+$/.exec(address)?.[0]));
+      return address;
+    },
     async close(graceMs) {
       const drained = server.drain(graceMs);
       await registry.shutdown(graceMs);

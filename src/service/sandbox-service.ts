@@ -25,6 +25,8 @@ const MAX_PAGE_BYTES = 1 << 20;
 const MAX_SIGNAL = 64;
 /** What a Run's first message tells: its client knows the spec, and has little time. */
 const STARTED_FIELDS = ["sandbox_id", "state", "create_time", "protections", "owner"];
+/** What is known of a sandbox that was only checked. */
+const CHECKED_FIELDS = ["spec", "protections", "plan", "owner"];
 /** All fields of Sandbox but the large ones. */
 const LISTED_FIELDS = pb.SandboxSchema.fields
   .map((field) => field.name)
@@ -79,7 +81,10 @@ export function createSandboxService(options: SandboxServiceOptions) {
   ): Promise<Response<typeof pb.SpawnResponseSchema>> {
     if (request.sandboxId !== "") parseSandboxId(request.sandboxId);
     const input = spawnInput(request, true);
-    if (request.validateOnly) return { warnings: registry.validate(input).map(problemOf) };
+    if (request.validateOnly) {
+      const { sandbox, warnings } = registry.validate(context.caller, input);
+      return { sandbox: sandboxToProto(sandbox, CHECKED_FIELDS), warnings: warnings.map(problemOf) };
+    }
     const from = cursor();
     const { sandbox, warnings } = await registry.spawn(context.caller, input);
     return { sandbox: sandboxToProto(sandbox), warnings: warnings.map(problemOf), cursor: from };
