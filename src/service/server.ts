@@ -1,4 +1,4 @@
-import { setMaxListeners, setMaxListeners } from "node:events";
+import { setMaxListeners } from "node:events";
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
 import { connect, createServer as createNetServer, isIP, type Server as NetServer, type Socket } from "node:net";
 import { dirname } from "node:path";
@@ -179,8 +179,6 @@ export function createServer(options: ServerOptions): Server {
   const { report, peerCredentials } = options;
   const draining = new AbortController();
   const stopping = new AbortController();
-  // Every call in progress listens, however many those are.
-  setMaxListeners(0, draining.signal, stopping.signal);
   // Each call listens while it lasts.
   setMaxListeners(0, draining.signal, stopping.signal);
   const health = createHealthService(options.services.map(({ descriptor }) => descriptor.typeName));
