@@ -344,37 +344,37 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     bySandboxLaunch.set(launchId, record);
     byProcessLaunch.set(launchId, { sandbox: record, process });
     try {
-      const plan = compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId));
-      const { pid, stages } = await engine.launch({
+      await engine.launch({
         launchId,
         sandboxId,
         processId: MAIN,
         policy: compiled.engine,
-        plan,
+        plan: compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId)),
         fds: process.streams.childFds,
         onSent: () => process.streams.launched(),
+        onStarted({ pid, stages }) {
+          process.pid = pid;
+          record.plan = { ...compiled.summary, stages };
+          emitStarted(record, process);
+          if (record.state === "created") setState(record, "running");
+          after(record, record.spec.lifetime.maxDurationMs, () => {
+            emit(record, { kind: "limit_reached", limit: "lifetime.max_duration", action: "the sandbox was killed" });
+            record.endCause ??= "limit";
+            engine.kill(launchId);
+          });
+        },
       });
-      process.pid = pid;
-      record.plan = { ...compiled.summary, stages };
     } catch (error) {
       bySandboxLaunch.delete(launchId);
       byProcessLaunch.delete(launchId);
       throw error;
     }
-    const encoder = new TextEncoder();
-    emit(record, {
-      kind: "process_started",
-      processId: MAIN,
-      program: encoder.encode(process.spec.argv[0] ?? ""),
-      argv: process.spec.argv.map((argument) => encoder.encode(argument)),
-    });
-    // It may have ended already: then `exited` came first and the state is past running.
-    if (record.state === "created") setState(record, "running");
-    after(record, record.spec.lifetime.maxDurationMs, () => {
-      emit(record, { kind: "limit_reached", limit: "lifetime.max_duration", action: "the sandbox was killed" });
-      record.endCause ??= "limit";
-      engine.kill(launchId);
-    });
+  }
+
+  function emitStarted(record: SandboxRecord<Streams>, process: MutableProcess<Streams>): void {
+    const argv = process.spec.argv.map((argument) => Uint8Array.from(Buffer.from(argument)));
+    const [program = new Uint8Array(0)] = argv;
+    emit(record, { kind: "process_started", processId: process.processId, program, argv });
   }
 
   /** Starts a sandbox once a decider is connected, or as the no-decider policy says. */
@@ -482,6 +482,8 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       byKey.set(keyOf(principal.tenant, sandboxId), record);
       bySandboxId.set(sandboxId, record);
       perTenant.set(principal.tenant, count + 1);
+      // The warden works while this thread keeps its books; what it tells comes in a later turn.
+      const starting = input.awaitDecider ? undefined : start(record, process);
       holds.sandboxCreated({
         sandboxId,
         tenant: principal.tenant,
@@ -489,12 +491,12 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         policy: input.spec.holds,
       });
       emit(record, { kind: "sandbox_changed", sandbox: snapshot(record), previous: undefined });
-      if (input.awaitDecider) {
+      if (starting === undefined) {
         void startWithDecider(record, process);
         return { sandbox: snapshot(record), warnings: compiled.warnings };
       }
       try {
-        await start(record, process);
+        await starting;
       } catch (error) {
         holds.sandboxEnded(sandboxId);
         setState(record, "ended");
@@ -531,28 +533,24 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       record.processes.set(id, process);
       byProcessLaunch.set(launchId, { sandbox: record, process });
       try {
-        const { pid } = await engine.exec({
+        await engine.exec({
           launchId,
           sandboxLaunchId: record.launchId,
           processId: id,
           plan,
           fds: process.streams.childFds,
           onSent: () => process.streams.launched(),
+          onStarted({ pid }) {
+            process.pid = pid;
+            emitStarted(record, process);
+          },
         });
-        process.pid = pid;
       } catch (error) {
         record.processes.delete(id);
         byProcessLaunch.delete(launchId);
         process.streams.dispose();
         throw error;
       }
-      const encoder = new TextEncoder();
-      emit(record, {
-        kind: "process_started",
-        processId: id,
-        program: encoder.encode(spec.argv[0] ?? ""),
-        argv: spec.argv.map((argument) => encoder.encode(argument)),
-      });
       return process.info();
     },
 

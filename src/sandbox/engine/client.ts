@@ -49,9 +49,9 @@ export interface EngineEvents {
 export interface EngineClient {
   newLaunchId(): LaunchId;
   /** Starts a sandbox's main process. `fds` stay the caller's. Rejects with what failed, and then nothing is left. */
-  launch(launch: Launch): Promise<Started>;
+  launch(launch: Launch): Promise<void>;
   /** Starts one more process in a sandbox. */
-  exec(exec: Exec): Promise<Started>;
+  exec(exec: Exec): Promise<void>;
   signal(launchId: LaunchId, signal: number, scope: "process" | "group"): void;
   /** Signals every member of a sandbox at once. */
   signalAll(sandboxLaunchId: LaunchId, signal: number): Promise<void>;
@@ -76,6 +76,8 @@ export interface Launch {
   readonly fds: readonly number[];
   /** The warden has the descriptors: the caller may close its own. Not called when that fails. */
   onSent(): void;
+  /** The program runs. Called before anything else is told of it, which the promise could not promise. */
+  onStarted(started: Started): void;
 }
 
 export interface Exec {
@@ -85,11 +87,12 @@ export interface Exec {
   readonly plan: Buffer;
   readonly fds: readonly number[];
   onSent(): void;
+  onStarted(started: Started): void;
 }
 
 interface Launching {
   pid: number;
-  resolve(started: Started): void;
+  started(started: Started): void;
   reject(error: Error): void;
 }
 
@@ -218,7 +221,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
       case "started": {
         const waiting = launching.get(message.launchId);
         launching.delete(message.launchId);
-        waiting?.resolve({ pid: waiting.pid, stages: message.stages });
+        waiting?.started({ pid: waiting.pid, stages: message.stages });
         return;
       }
       case "failed": {
@@ -273,10 +276,14 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     }
   }
 
-  function begin({ launchId, plan, fds, onSent }: Launch | Exec): Promise<Started> {
+  function begin({ launchId, plan, fds, onSent, onStarted }: Launch | Exec): Promise<void> {
     if (phase !== "running") return Promise.reject(serviceFailed(new Error("the engine is not running")));
     return new Promise((resolve, reject) => {
-      launching.set(launchId, { pid: 0, resolve, reject });
+      const started = (program: Started): void => {
+        onStarted(program);
+        resolve();
+      };
+      launching.set(launchId, { pid: 0, started, reject });
       if (plan.length <= INLINE_PLAN_BYTES) {
         sendWarden(plan, fds, onSent);
         return;
