@@ -1,7 +1,7 @@
 import { randomUUID } from "node:crypto";
 import { type Connection, connectTo, withConnection } from "./connection.js";
 import { shellStatus } from "./exit-status.js";
-import { Exit } from "./failure.js";
+import { Exit, UsageError } from "./failure.js";
 import { createSharedInput, passOutputUnchanged } from "./input.js";
 import { createOutputGate } from "./prompter.js";
 import { buildProcess, type ProcessOptions } from "./run-spec.js";
@@ -14,7 +14,9 @@ export interface ExecOptions extends ProcessOptions {
 }
 
 /** Starts one more process in a sandbox and ends as it did, by throwing Exit. */
-export async function exec(sandboxId: string, argv: readonly string[], options: ExecOptions): Promise<void> {
+export async function exec(sandboxId: string, words: readonly string[], options: ExecOptions): Promise<void> {
+  const argv = words[0] === "--" ? words.slice(1) : words; // commander leaves it in behind a first argument
+  if (argv.length === 0) throw new UsageError("exec needs a program after the sandbox's id");
   const attached = process.stdin.isTTY === true && process.stdout.isTTY === true;
   const terminal = (options.tty ?? attached) ? localTerminal : undefined;
   const processSpec = buildProcess(argv, options, {

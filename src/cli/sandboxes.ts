@@ -63,7 +63,6 @@ const ALL_STATES = [
   SandboxState.CREATED,
   SandboxState.RUNNING,
   SandboxState.PAUSED,
-  SandboxState.CHECKPOINTING,
   SandboxState.STOPPING,
   SandboxState.ENDED,
   SandboxState.LOST,

@@ -32,8 +32,10 @@ const (
 	// Not set: sane.
 	Baseline_BASELINE_UNSPECIFIED Baseline = 0
 	// What an ordinary dynamically linked program must read to start: /usr, /bin, /sbin, /lib and its
-	// siblings, the parts of /etc that the loader, the resolver and the locale need, and the harmless
-	// devices (/dev/null, zero, full, random, urandom), the first three of which may be written.
+	// siblings, the installation of the program itself, the parts of /etc that the loader, the resolver,
+	// time zones, certificates and common runtimes need, the machine's size in /proc and /sys, and harmless
+	// devices: /dev/random and urandom for reading, /dev/null, zero, full and tty for writing too. No home
+	// directory, no /tmp, nothing else of /proc.
 	Baseline_BASELINE_SANE Baseline = 1
 	// Nothing but what is listed. A dynamically linked program then does not start unless its loader and
 	// libraries are listed.

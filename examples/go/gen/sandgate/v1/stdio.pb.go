@@ -138,7 +138,7 @@ type AttachRequest_Input struct {
 }
 
 type AttachRequest_Resize struct {
-	// New size of the terminal.
+	// New size of the terminal. Needs the input.
 	Resize *TerminalSize `protobuf:"bytes,3,opt,name=resize,proto3,oneof"`
 }
 
@@ -148,7 +148,7 @@ type AttachRequest_Credit struct {
 }
 
 type AttachRequest_Signal struct {
-	// A signal for the foreground process.
+	// A signal for the foreground process. Needs the input.
 	Signal *AttachSignal `protobuf:"bytes,5,opt,name=signal,proto3,oneof"`
 }
 
@@ -176,9 +176,10 @@ type AttachOpen struct {
 	// Bytes that the server may send before more credit; zero means 256 KiB. Without credit the server waits,
 	// and what the process writes meanwhile is kept or dropped as its output_overflow says.
 	CreditBytes uint32 `protobuf:"varint,5,opt,name=credit_bytes,json=creditBytes,proto3" json:"credit_bytes,omitempty"`
-	// Whether this attachment may write input. One writer at a time.
+	// Whether this attachment may write input, resize and signal. One at a time: while another has the input, the
+	// call fails with FAILED_PRECONDITION and LEASE_HELD.
 	Input bool `protobuf:"varint,6,opt,name=input,proto3" json:"input,omitempty"`
-	// Take the input from another attachment.
+	// Take the input from another attachment, which gets a problem with LEASE_HELD and goes on as a reader.
 	TakeOverInput bool `protobuf:"varint,7,opt,name=take_over_input,json=takeOverInput,proto3" json:"take_over_input,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -263,7 +264,9 @@ func (x *AttachOpen) GetTakeOverInput() bool {
 	return false
 }
 
-// Bytes for a process.
+// Bytes for a process. Of what the process has not read, the kernel keeps some and the server 64 KiB more; a client
+// that keeps no more than 64 KiB unacknowledged is never refused. Input that is more gets a problem with
+// RESOURCE_EXHAUSTED, input with a gap before it one with OUT_OF_RANGE; `expected` in its metadata is the next offset.
 type Input struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The bytes; at most 64 KiB.
@@ -328,10 +331,11 @@ func (x *Input) GetEnd() bool {
 	return false
 }
 
-// More room to send.
+// More room to send. Also says that this many bytes more, in the order of their sending, were read: with
+// OUTPUT_OVERFLOW_WAIT the program waits for that, so a client must not keep credit back for long.
 type OutputCredit struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Bytes added.
+	// Bytes read and added.
 	Bytes         uint32 `protobuf:"varint,1,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -648,12 +652,12 @@ func (x *AttachOpened) GetHeartbeatInterval() *durationpb.Duration {
 	return nil
 }
 
-// Input taken so far.
+// Input taken so far. Comes at once when input was asked for and the process has none.
 type InputAck struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Offset of the next input byte.
+	// Offset up to which the kernel has taken the bytes for the process.
 	Offset uint64 `protobuf:"varint,1,opt,name=offset,proto3" json:"offset,omitempty"`
-	// Whether the process closed its input.
+	// Whether no more can reach the process: it closed its input, or the end that a client sent was passed on.
 	Closed        bool `protobuf:"varint,2,opt,name=closed,proto3" json:"closed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -30,9 +30,11 @@ const (
 //
 // Carries bytes to and from processes.
 type StdioServiceClient interface {
-	// Attaches to a process's standard streams or terminal. The first client message must be open. Ending
-	// the stream detaches; the process goes on, and its input stays open for the next attachment. Output is addressed by offset, so a client that comes
-	// back asks for what it has not seen.
+	// Attaches to a process's standard streams or terminal. The first client message must be open. Cancelling
+	// the call or losing the connection detaches; the process goes on, and its input stays open for the next
+	// attachment. Output is addressed by offset, so a client that comes back asks for what it has not seen. A
+	// client that only closes its side stays attached: as it can give no more credit, what the transport takes
+	// then counts as read. Removing the sandbox ends the call with ABORTED.
 	Attach(ctx context.Context, opts ...grpc.CallOption) (grpc.BidiStreamingClient[AttachRequest, AttachResponse], error)
 }
 
@@ -63,9 +65,11 @@ type StdioService_AttachClient = grpc.BidiStreamingClient[AttachRequest, AttachR
 //
 // Carries bytes to and from processes.
 type StdioServiceServer interface {
-	// Attaches to a process's standard streams or terminal. The first client message must be open. Ending
-	// the stream detaches; the process goes on, and its input stays open for the next attachment. Output is addressed by offset, so a client that comes
-	// back asks for what it has not seen.
+	// Attaches to a process's standard streams or terminal. The first client message must be open. Cancelling
+	// the call or losing the connection detaches; the process goes on, and its input stays open for the next
+	// attachment. Output is addressed by offset, so a client that comes back asks for what it has not seen. A
+	// client that only closes its side stays attached: as it can give no more credit, what the transport takes
+	// then counts as read. Removing the sandbox ends the call with ABORTED.
 	Attach(grpc.BidiStreamingServer[AttachRequest, AttachResponse]) error
 	mustEmbedUnimplementedStdioServiceServer()
 }
