@@ -53,6 +53,11 @@ struct ll_net_port {
 	uint64_t port;
 };
 
+/* statx(2) */
+#ifndef STATX_MNT_ID_UNIQUE /* 6.8 */
+#define STATX_MNT_ID_UNIQUE 0x00004000U
+#endif
+
 /* close_range(2) */
 #define CLOSE_RANGE_UNSHARE_TABLE (1u << 1)
 

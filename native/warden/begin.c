@@ -120,7 +120,7 @@ static int take_page(struct warden *warden, struct launch *launch)
 	if (warden->free_page_count == 0)
 		return -EAGAIN;
 	launch->page = warden->free_pages[--warden->free_page_count];
-	*launch->page = (struct launch_page){.stage = SG_STAGE_CLONE, .listener_fd = -1};
+	*launch->page = (struct launch_page){.stage = SG_STAGE_CLONE, .listener_fd = -1, .ruleset_fd = -1};
 	warden->starting++;
 	return 0;
 }
@@ -130,6 +130,9 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 {
 	struct launch_setup setup = {.plan = plan,
 				     .plan_size = size,
+				     .plan_room = MESSAGE_LIMIT,
+				     .pages = warden->pages,
+				     .pages_size = PAGE_COUNT * PAGE_SIZE,
 				     .memfd = launch->memfd,
 				     .page = launch->page,
 				     .stdio = {launch->stdio[0], launch->stdio[1], launch->stdio[2]},
@@ -139,6 +142,7 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 				     .kill_fd = launch->kill_child_fd,
 				     .nursery_fd = launch->nursery_child_fd,
 				     .init_fd = launch->init_child_fd,
+				     .ruleset_fd = -1,
 				     .confines_signals = confines,
 				     .namespaced = launch->namespaced,
 				     .warden_pid = warden->pid,
@@ -147,6 +151,7 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 				     .open_files = warden->open_files};
 	const bool has_init = launch->has_init; /* the child has no table */
 	unsigned long flags = CLONE_FILES;
+	struct parked_child parked;
 	pid_t pid;
 
 	if (plan->flags & SG_PLAN_NEW_PID_NAMESPACE)
@@ -155,7 +160,18 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 		flags |= CLONE_NEWUSER;
 	launch->stage_ns[SG_STAGE_CLONE] = monotonic_ns();
 	memcpy(launch->page->stage_ns, launch->stage_ns, sizeof(launch->stage_ns));
-	pid = clone_process(flags, NULL);
+	if (!has_init) {
+		launch->layer = use_layer(&warden->layers, plan, size, launch->page);
+		setup.keeps_ruleset = launch->layer != NULL;
+		setup.ruleset_fd = launch->layer != NULL ? launch->layer->fd : -1;
+	}
+	if (!has_init && unpark_child(&warden->parking, &setup, &parked)) {
+		pid = parked.pid;
+		launch->parked_fds[0] = parked.fd;
+		launch->parked_fds[1] = parked.child_fd;
+	} else {
+		pid = clone_process(flags, NULL);
+	}
 	if (pid == 0) {
 		if (has_init)
 			run_init(&setup);

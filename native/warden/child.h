@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "../abi.h"
+#include "ruleset.h"
 
 #define MESSAGE_LIMIT (256u << 10) /* bytes of a message of the server */
 
@@ -23,12 +24,18 @@ struct launch_page {
 	int32_t keeper_pid;  /* as its creator sees it; set by the kernel before the keeper runs */
 	int32_t nursery_pid; /* likewise */
 	int32_t listener_fd; /* in the shared descriptor table, -1 when there is none */
+	int32_t ruleset_fd;  /* likewise: an outer layer that was made and is to be kept */
+	uint32_t reserved;
+	struct path_identity identities[IDENTITY_LIMIT]; /* of ruleset_fd, or of the one given in the setup */
 };
 
 /* What the warden gives to a new process. Descriptors are numbers in the table that both share. */
 struct launch_setup {
-	const struct sg_plan *plan; /* at the start of MESSAGE_LIMIT bytes, a mapping of their own */
+	const struct sg_plan *plan; /* at the start of plan_room bytes, whole pages with nothing else */
 	size_t plan_size;
+	size_t plan_room;
+	void *pages; /* all launches' */
+	size_t pages_size;
 	int memfd; /* -1: the plan is at `plan` */
 	struct launch_page *page;
 	int stdio[3];
@@ -38,6 +45,9 @@ struct launch_setup {
 	int kill_fd;
 	int nursery_fd;
 	int init_fd;
+	int ruleset_fd;        /* of the outer layer as it was when last made, or -1 */
+	bool keeps_ruleset;    /* one that has to be made is to be left in the page */
+	bool parked;           /* the process waited for its plan and leads a session already */
 	bool confines_signals; /* by the outer layer */
 	bool namespaced;       /* in a PID namespace of its own */
 	pid_t warden_pid;
@@ -49,14 +59,20 @@ struct launch_setup {
 /* Becomes the program of the plan, or reports why not. */
 _Noreturn void run_launch_child(const struct launch_setup *setup);
 
+/* Waits for its setup and plan in one packet, then does as run_launch_child. */
+_Noreturn void run_parked_child(int socket_fd, pid_t warden_pid);
+
 /* Becomes a process of an EXEC, in a nursery. `fds`: stdio, status, go, memfd or -1. */
 _Noreturn void run_exec_child(const struct sg_plan *plan, size_t size, const int fds[6]);
 
 /* Starts the sandbox's main process, reaps what is orphaned, ends with everything below it. */
 _Noreturn void run_init(const struct launch_setup *setup);
 
-/* Acts inside the sandbox's outer layer for the engine; kills the sandbox when it must end. */
-_Noreturn void run_keeper(const struct launch_setup *setup);
+/*
+ * Acts inside the sandbox's outer layer for the engine; kills the sandbox when it must end. Its memory is the
+ * launching process's too until that executes its program, when *program_shares becomes 0.
+ */
+_Noreturn void run_keeper(const struct launch_setup *setup, const volatile int32_t *program_shares);
 
 /* Makes new processes of the sandbox for EXEC. */
 _Noreturn void run_nursery(int socket_fd);

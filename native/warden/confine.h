@@ -33,12 +33,6 @@ int apply_ids(const struct plan *plan, struct subject *ret_subject);
  */
 int drop_capabilities(bool may_keep_bounding, struct subject *ret_subject);
 
-/* Makes the ruleset of a Landlock layer. Returns a descriptor or a negative errno with ret_subject set. landlock(7). */
-int make_ruleset(const struct sg_ruleset *ruleset, struct subject *ret_subject);
-
-/* Enters a layer. A ruleset may be entered twice, for two layers. */
-int enter_ruleset(int ruleset_fd, struct subject *ret_subject);
-
 /* Installs the plan's filter. Returns 0 or a negative errno; ret_listener is set when the plan asks for one. */
 int install_filter(const struct plan *plan, int *ret_listener);
 

@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -432,13 +433,21 @@ static void settle(const struct launch_setup *setup, struct keeper *keeper)
 	}
 }
 
-void run_keeper(const struct launch_setup *setup)
+/* What the launch left in this memory serves nobody any more once the program has its own. */
+static void forget_launch(const struct launch_setup *setup)
+{
+	madvise((void *)setup->plan, setup->plan_room, MADV_DONTNEED);
+	munmap(setup->pages, setup->pages_size);
+}
+
+void run_keeper(const struct launch_setup *setup, const volatile int32_t *program_shares)
 {
 	struct keeper keeper = {.warden_pid = setup->warden_pid,
 				.namespaced = setup->namespaced,
 				.confines_signals = setup->confines_signals,
 				.done_fd = -1};
 	sigset_t terminate, none;
+	bool alone = false;
 
 	sigemptyset(&none);
 	sigemptyset(&terminate);
@@ -458,8 +467,13 @@ void run_keeper(const struct launch_setup *setup)
 			break;
 		if (wait[2].revents != 0)
 			reply_finished(&keeper);
-		if (wait[1].revents != 0)
+		if (wait[1].revents != 0) {
+			if (!alone && *program_shares == 0) {
+				alone = true;
+				forget_launch(setup);
+			}
 			receive_request(&keeper);
+		}
 	}
 	end(&keeper);
 }

@@ -19,8 +19,11 @@
 #include "confine.h"
 #include "plan.h"
 #include "program.h"
+#include "raw.h"
+#include "ruleset.h"
 #include "wire.h"
 
+#define KEEPER_STACK (256u << 10)
 #define STATUS_FD 3 /* of a child that has its own descriptor table */
 
 struct child {
@@ -28,7 +31,9 @@ struct child {
 	struct plan plan;
 	int stdio[3];
 	int status_fd;
+	pid_t inner_pid;
 	int ruleset_fd; /* of the outer layer, until the inner one is entered */
+	bool owns_ruleset;
 	struct rlimit open_files;
 	char program[PATH_MAX];
 };
@@ -37,9 +42,7 @@ pid_t clone_process(unsigned long flags, int32_t *parent_tid)
 {
 	if (parent_tid != NULL)
 		flags |= CLONE_PARENT_SETTID;
-	long pid = syscall(SYS_clone, flags | SIGCHLD, NULL, parent_tid, NULL, NULL);
-
-	return pid < 0 ? -errno : (pid_t)pid;
+	return (pid_t)raw_call(SYS_clone, (long)(flags | SIGCHLD), 0, (long)parent_tid, 0, 0);
 }
 
 void fail_launch(int status_fd, uint32_t stage, int error, const char *argument, size_t length)
@@ -54,7 +57,7 @@ void fail_launch(int status_fd, uint32_t stage, int error, const char *argument,
 	memcpy(message.argument, argument, length);
 	message.head.detail = (uint32_t)length;
 	/* When this cannot be sent the warden is gone, or learns the stage from the shared page. */
-	(void)!write(status_fd, &message, sizeof(message.head) + length);
+	(void)!raw_write(status_fd, &message, sizeof(message.head) + length);
 	_exit(127);
 }
 
@@ -64,15 +67,23 @@ static void enter(struct child *child, enum sg_stage stage)
 	child->page->stage_ns[stage] = monotonic_ns();
 }
 
+/* The descriptor table is the warden's. */
+static void drop_ruleset(struct child *child)
+{
+	if (child->owns_ruleset)
+		raw_close(&child->ruleset_fd);
+	child->owns_ruleset = false;
+}
+
 static _Noreturn void fail(struct child *child, int error, const char *argument)
 {
-	close_fd(&child->ruleset_fd); /* the table is the warden's */
+	drop_ruleset(child);
 	fail_launch(child->status_fd, child->page->stage, error, argument, strlen(argument));
 }
 
 static _Noreturn void fail_about(struct child *child, int error, const struct subject *subject)
 {
-	close_fd(&child->ruleset_fd);
+	drop_ruleset(child);
 	fail_launch(child->status_fd, child->page->stage, error, subject->bytes, subject->length);
 }
 
@@ -123,14 +134,14 @@ static void choose_program(struct child *child)
 
 static void report(struct child *child, enum status_kind kind)
 {
-	struct status_message message = {.kind = kind, .stage = child->page->stage, .inner_pid = getpid()};
+	struct status_message message = {.kind = kind, .stage = child->page->stage, .inner_pid = child->inner_pid};
 
 	message.listener_fd = child->page->listener_fd;
 	message.open_files_soft = child->open_files.rlim_cur;
 	message.open_files_hard = child->open_files.rlim_max;
 	memcpy(message.stage_ns, child->page->stage_ns, sizeof(message.stage_ns));
 	/* write, not sendmsg: the filter is in place and may hold that one. */
-	if (write(child->status_fd, &message, sizeof(message)) != (ssize_t)sizeof(message))
+	if (raw_write(child->status_fd, &message, sizeof(message)) != (ssize_t)sizeof(message))
 		_exit(127);
 }
 
@@ -142,41 +153,51 @@ static void wait_for_engine(struct child *child, int go_fd)
 	enter(child, SG_STAGE_ATTACH);
 	report(child, STATUS_READY);
 	for (;;) {
-		ssize_t got = read(go_fd, &go, sizeof(go));
+		ssize_t got = raw_read(go_fd, &go, sizeof(go));
 
 		if (got == (ssize_t)sizeof(go))
 			return;
-		if (got >= 0 || errno != EINTR)
-			fail(child, got < 0 ? -errno : -EPIPE, "go");
+		if (got != -EINTR)
+			fail(child, got < 0 ? (int)got : -EPIPE, "go");
 	}
 }
 
 /* Gives the process a descriptor table with 0, 1, 2 and, until exec, the status socket. */
 static void arrange_descriptors(struct child *child, bool shared)
 {
+	int r = 0;
+
 	enter(child, SG_STAGE_DESCRIPTORS);
-	if (shared && syscall(NR_close_range, (unsigned int)INT_MAX, ~0u, CLOSE_RANGE_UNSHARE_TABLE) < 0)
-		fail(child, -errno, "unshare");
-	for (int i = 0; i < 3; i++)
-		if (dup3(child->stdio[i], i, 0) < 0)
-			fail(child, -errno, "stdio");
-	if (dup3(child->status_fd, STATUS_FD, O_CLOEXEC) < 0)
-		fail(child, -errno, "status");
+	if (shared)
+		r = (int)raw_call(NR_close_range, INT_MAX, ~0u, CLOSE_RANGE_UNSHARE_TABLE, 0, 0);
+	if (r < 0)
+		fail(child, r, "unshare");
+	for (int i = 0; i < 3; i++) {
+		r = raw_dup3(child->stdio[i], i, 0);
+		if (r < 0)
+			fail(child, r, "stdio");
+	}
+	r = raw_dup3(child->status_fd, STATUS_FD, O_CLOEXEC);
+	if (r < 0)
+		fail(child, r, "status");
 	child->status_fd = STATUS_FD;
-	if (syscall(NR_close_range, STATUS_FD + 1u, ~0u, 0) < 0)
-		fail(child, -errno, "close_range");
+	r = (int)raw_call(NR_close_range, STATUS_FD + 1u, ~0u, 0, 0, 0);
+	if (r < 0)
+		fail(child, r, "close_range");
 }
 
 /* The warden has set the limit of open files, unless it lacks the right to do so for another user's process. */
 static void check_open_files(struct child *child)
 {
 	struct rlimit current;
+	int r;
 
-	if (getrlimit(RLIMIT_NOFILE, &current) == 0 && current.rlim_cur == child->open_files.rlim_cur &&
+	if (raw_limit(RLIMIT_NOFILE, NULL, &current) == 0 && current.rlim_cur == child->open_files.rlim_cur &&
 	    current.rlim_max == child->open_files.rlim_max)
 		return;
-	if (setrlimit(RLIMIT_NOFILE, &child->open_files) < 0)
-		fail_launch(child->status_fd, SG_STAGE_RLIMITS, -errno, "rlimit", 6);
+	r = raw_limit(RLIMIT_NOFILE, &child->open_files, NULL);
+	if (r < 0)
+		fail_launch(child->status_fd, SG_STAGE_RLIMITS, r, "rlimit", 6);
 }
 
 static _Noreturn void become_program(struct child *child)
@@ -186,8 +207,64 @@ static _Noreturn void become_program(struct child *child)
 		fail(child, -EINVAL, "environment");
 	enter(child, SG_STAGE_EXEC);
 	report(child, STATUS_EXECING);
-	execve(child->program, child->plan.argv, child->plan.envp);
-	fail(child, -errno, child->program);
+	fail(child, (int)raw_call(SYS_execve, (long)child->program, (long)child->plan.argv, (long)child->plan.envp, 0, 0),
+	     child->program);
+}
+
+/* Takes the ruleset that the warden kept, if it is still what the plan means, or makes it. */
+static void take_outer_ruleset(struct child *child, const struct launch_setup *setup)
+{
+	struct launch_page *page = child->page;
+	const struct sg_ruleset *outer = child->plan.outer;
+	struct subject subject;
+	int r;
+
+	if (setup->ruleset_fd >= 0 && paths_unchanged(outer, page->identities)) {
+		child->ruleset_fd = setup->ruleset_fd;
+		return;
+	}
+	r = make_ruleset(outer, setup->keeps_ruleset ? page->identities : NULL, &subject);
+	if (r < 0)
+		fail_about(child, r, &subject);
+	child->ruleset_fd = r;
+	if (setup->keeps_ruleset)
+		page->ruleset_fd = r;
+	else
+		child->owns_ruleset = true;
+}
+
+struct keeper_start {
+	const struct launch_setup *setup;
+	volatile int32_t program_shares;
+};
+
+static int keep(void *argument)
+{
+	const struct keeper_start *start = argument;
+
+	run_keeper(start->setup, &start->program_shares);
+}
+
+/*
+ * The keeper takes over this memory, which saves copying it and, in execve, taking the copy down. Until then
+ * both use it, the keeper on its own stack. It has errno for itself: from here on this process makes raw calls.
+ */
+static void start_keeper(struct child *child, const struct launch_setup *setup)
+{
+	static char stack[KEEPER_STACK] __attribute__((aligned(64)));
+	static struct keeper_start start;
+
+	enter(child, SG_STAGE_KEEPER);
+	/* The plan is not for the nursery, whose memory is counted once per sandbox. Its filter may refuse this. */
+	if (child->plan.head->flags & SG_PLAN_NURSERY)
+		madvise((void *)setup->plan, setup->plan_room, MADV_DONTFORK);
+	start.setup = setup;
+	start.program_shares = 1;
+	/* The kernel clears the number, at exec or exit, as long as another process has the memory. */
+	raw_call(SYS_set_tid_address, (long)&start.program_shares, 0, 0, 0, 0);
+	if (clone(keep, stack + sizeof(stack), CLONE_VM | CLONE_PARENT | CLONE_PARENT_SETTID | SIGCHLD, &start,
+		  &child->page->keeper_pid) < 0)
+		fail(child, -errno, "clone");
 }
 
 /* The two Landlock layers; between them the keeper is forked, which stays in the outer one. */
@@ -196,30 +273,19 @@ static void enter_layers(struct child *child, const struct launch_setup *setup)
 	const struct plan *plan = &child->plan;
 	bool layered = !(plan->head->flags & SG_PLAN_NO_LANDLOCK);
 	struct subject subject;
-	pid_t pid;
 	int r;
 
 	if (layered) {
 		enter(child, SG_STAGE_LANDLOCK_OUTER);
 		if (plan->outer == NULL)
 			fail(child, -EINVAL, "ruleset");
-		r = make_ruleset(plan->outer, &subject);
-		if (r < 0)
-			fail_about(child, r, &subject);
-		child->ruleset_fd = r;
+		take_outer_ruleset(child, setup);
 		r = enter_ruleset(child->ruleset_fd, &subject);
 		if (r < 0)
 			fail_about(child, r, &subject);
 	}
 
-	enter(child, SG_STAGE_KEEPER);
-	/* The plan is not for the keeper, whose memory is counted once per sandbox. */
-	madvise((void *)setup->plan, MESSAGE_LIMIT, MADV_DONTFORK);
-	pid = clone_process(CLONE_PARENT, &child->page->keeper_pid);
-	if (pid == 0)
-		run_keeper(setup);
-	if (pid < 0)
-		fail(child, pid, "clone");
+	start_keeper(child, setup);
 	r = apply_limits(plan);
 	if (r < 0) {
 		child->page->stage = SG_STAGE_RLIMITS;
@@ -229,16 +295,17 @@ static void enter_layers(struct child *child, const struct launch_setup *setup)
 	if (layered) {
 		enter(child, SG_STAGE_LANDLOCK_INNER);
 		if (plan->inner != NULL) {
-			close_fd(&child->ruleset_fd);
-			r = make_ruleset(plan->inner, &subject);
+			drop_ruleset(child);
+			r = make_ruleset(plan->inner, NULL, &subject);
 			if (r < 0)
 				fail_about(child, r, &subject);
 			child->ruleset_fd = r;
+			child->owns_ruleset = true;
 		}
 		r = enter_ruleset(child->ruleset_fd, &subject);
 		if (r < 0)
 			fail_about(child, r, &subject);
-		close_fd(&child->ruleset_fd);
+		drop_ruleset(child);
 	}
 }
 
@@ -266,6 +333,7 @@ void run_launch_child(const struct launch_setup *setup)
 
 	child.page = setup->page;
 	child.status_fd = setup->status_fd;
+	child.inner_pid = getpid();
 	memcpy(child.stdio, setup->stdio, sizeof(child.stdio));
 	reset_signals();
 	r = load_plan(setup->plan, setup->plan_size, setup->memfd, &child.plan);
@@ -274,7 +342,7 @@ void run_launch_child(const struct launch_setup *setup)
 	flags = child.plan.head->flags;
 
 	enter(&child, SG_STAGE_SESSION);
-	if (setsid() < 0)
+	if (!setup->parked && setsid() < 0)
 		fail(&child, -errno, "setsid");
 	die_with_parent(&child, parent);
 	take_terminal(&child);
@@ -330,6 +398,7 @@ void run_exec_child(const struct sg_plan *plan, size_t size, const int fds[6])
 
 	child.page = &page;
 	child.status_fd = fds[3];
+	child.inner_pid = getpid();
 	memcpy(child.stdio, fds, sizeof(child.stdio));
 	r = load_plan(plan, size, fds[5], &child.plan);
 	if (r < 0)

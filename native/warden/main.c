@@ -21,6 +21,7 @@
 #define EVENTS_PER_TURN 64
 #define MESSAGES_PER_TURN 64
 #define STALLED_MS 5
+#define STILL_MS 3
 #define KEEPERS_PATIENCE_MS 200
 
 static void handle_message(struct warden *warden, struct packet *packet)
@@ -123,18 +124,36 @@ static void watch_for_room(struct warden *warden, bool *waiting)
 		*waiting = wanted;
 }
 
+/* Makes a child ahead of its launch in a moment without one: right after a sandbox is gone, or when all is still. */
+static int parking_delay(const struct warden *warden)
+{
+	if (warden->parking.count == PARKED_LIMIT || warden->parking.refused || warden->starting > 0)
+		return -1;
+	return warden->quiet ? 0 : STILL_MS;
+}
+
+static void park_another(struct warden *warden)
+{
+	if (park_child(&warden->parking, warden->pid) < 0)
+		warden->parking.refused = true;
+	warden->quiet = warden->quiet && warden->parking.count < PARKED_LIMIT;
+}
+
 static void run(struct warden *warden)
 {
 	struct epoll_event events[EVENTS_PER_TURN];
 	bool waiting_for_room = false;
 
 	while (!warden->ending) {
-		int timeout = warden->more_to_reap ? 0 : outbox_stalled(warden->outbox) ? STALLED_MS : -1;
+		int delay = parking_delay(warden);
+		int timeout = warden->more_to_reap ? 0 : outbox_stalled(warden->outbox) ? STALLED_MS : delay;
 		bool child_ended = warden->more_to_reap;
 		int count = epoll_wait(warden->epoll_fd, events, EVENTS_PER_TURN, timeout);
 
 		if (count < 0 && errno != EINTR)
 			return;
+		if (count == 0 && delay >= 0)
+			park_another(warden);
 		for (int i = 0; i < count; i++)
 			handle_event(warden, &events[i], &child_ended);
 		if (child_ended)
@@ -214,16 +233,16 @@ static int take_over_signals(void)
 
 static int make_pages(struct warden *warden)
 {
-	const size_t page_size = 4096;
 	char *pages =
-		mmap(NULL, PAGE_COUNT * page_size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+		mmap(NULL, PAGE_COUNT * PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 
-	_Static_assert(sizeof(struct launch_page) <= 4096, "one page per launch");
+	_Static_assert(sizeof(struct launch_page) <= PAGE_SIZE, "one page per launch");
 	if (pages == MAP_FAILED)
 		return -errno;
+	warden->pages = pages;
 	while (warden->free_page_count < PAGE_COUNT) {
 		warden->free_pages[warden->free_page_count] =
-			(void *)(pages + warden->free_page_count * page_size);
+			(void *)(pages + warden->free_page_count * PAGE_SIZE);
 		warden->free_page_count++;
 	}
 	return 0;

@@ -36,6 +36,9 @@ bool is_plan(const struct sg_plan *head, size_t size);
  */
 bool plan_confines_signals(const struct sg_plan *head, size_t size, int memfd);
 
+/* Makes the kernel provide the memory that decoding a usual plan needs, ahead of time. */
+void touch_plan_memory(void);
+
 /*
  * Decodes a plan; it may be used once in a process, which needs no memory from the kernel's allocator for it.
  * `head` must stay as it is. Returns 0 or -EINVAL, -E2BIG, or what reading the memfd gave.

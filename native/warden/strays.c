@@ -28,7 +28,8 @@ static void own_all_of_launch(struct owned *owned, const struct launch *launch)
 		launch->memfd,	       launch->status_child_fd,	 launch->go_fd,	     launch->keeper_child_fd,
 		launch->kill_child_fd, launch->nursery_child_fd, launch->status_fd,  launch->listener_fd,
 		launch->keeper_fd,     launch->kill_fd,		 launch->nursery_fd, launch->init_fd,
-		launch->init_child_fd};
+		launch->init_child_fd, launch->parked_fds[0],	 launch->parked_fds[1],
+		launch->page != NULL ? launch->page->ruleset_fd : -1};
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		own(owned, fds[i]);
@@ -52,6 +53,13 @@ void close_strays(struct warden *warden)
 	own(&owned, warden->epoll_fd);
 	own(&owned, warden->signal_fd);
 	own(&owned, dirfd(directory));
+	for (unsigned int i = 0; i < warden->parking.count; i++) {
+		own(&owned, warden->parking.children[i].fd);
+		own(&owned, warden->parking.children[i].child_fd);
+	}
+	for (unsigned int i = 0; i < KEPT_LAYERS; i++)
+		if (warden->layers.kept[i].key != NULL)
+			own(&owned, warden->layers.kept[i].fd);
 	each_kept_fd(warden->outbox, own_kept, &owned);
 	for (struct launch *launch = next_launch(warden->table, NULL); launch;
 	     launch = next_launch(warden->table, launch))

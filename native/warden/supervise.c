@@ -48,14 +48,18 @@ void release_shared(struct warden *warden, struct launch *launch)
 	close_fd(&launch->keeper_child_fd);
 	close_fd(&launch->kill_child_fd);
 	close_fd(&launch->nursery_child_fd);
+	close_fd(&launch->parked_fds[0]);
+	close_fd(&launch->parked_fds[1]);
 	if (launch->page != NULL) {
 		/* The listener is the launch's own from READY on. */
 		if (!launch->known)
 			close_fd(&launch->page->listener_fd);
+		close_fd(&launch->page->ruleset_fd);
 		warden->free_pages[warden->free_page_count++] = launch->page;
 		launch->page = NULL;
 		warden->starting--;
 	}
+	release_layer(&launch->layer);
 	if (launch->sharing) {
 		launch->sharing = false;
 		warden->sharing--;
@@ -148,6 +152,8 @@ static void settle(struct warden *warden, struct launch *launch)
 	close_fd(&launch->init_child_fd);
 	free(launch->failure.argument);
 	remove_launch(warden->table, launch);
+	warden->quiet = true;
+	warden->parking.refused = false;
 }
 
 static void pass_ready(struct warden *warden, struct launch *launch)
@@ -180,6 +186,8 @@ static void on_ready(struct warden *warden, struct launch *launch, const struct 
 			signal_process(launch, SIGKILL, false);
 	} else {
 		launch->listener_fd = message->listener_fd;
+		if (launch->page != NULL)
+			store_layer(&warden->layers, &launch->layer, launch->page);
 		adopt_helpers(warden, launch);
 		if (launch->has_init && launch->page != NULL)
 			launch->inner_keeper_pid = launch->page->keeper_pid;
@@ -409,8 +417,10 @@ static void on_child_end(struct warden *warden, pid_t pid, struct ending *ending
 		hear_starting(warden);
 		launch = find_pid(warden->table, pid, &role);
 	}
-	if (launch == NULL)
-		return; /* an orphan of some sandbox */
+	if (launch == NULL) {
+		forget_parked(&warden->parking, pid); /* or an orphan of some sandbox */
+		return;
+	}
 	clear_pid(warden->table, launch, role);
 	switch (role) {
 	case ROLE_MAIN:

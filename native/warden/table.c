@@ -79,6 +79,7 @@ struct launch *add_launch(struct table *table, uint64_t id)
 	launch->sandbox = launch;
 	launch->pid_fd = launch->memfd = launch->status_child_fd = launch->go_fd = -1;
 	launch->stdio[0] = launch->stdio[1] = launch->stdio[2] = -1;
+	launch->parked_fds[0] = launch->parked_fds[1] = -1;
 	launch->keeper_child_fd = launch->kill_child_fd = launch->nursery_child_fd = -1;
 	launch->status_fd = launch->listener_fd = launch->keeper_fd = launch->kill_fd = -1;
 	launch->nursery_fd = launch->init_fd = launch->init_child_fd = -1;

@@ -65,6 +65,8 @@ struct launch {
 	int kill_child_fd;
 	int nursery_child_fd;
 	struct launch_page *page;
+	int parked_fds[2];	  /* by which a parked child got its plan */
+	struct kept_layer *layer; /* that the child may use, or fill */
 
 	int status_fd;
 	int listener_fd; /* until READY is passed on, as keeper_fd */

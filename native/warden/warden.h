@@ -13,12 +13,15 @@
 
 #include "../abi.h"
 #include "child.h"
+#include "layers.h"
 #include "outbox.h"
+#include "parked.h"
 #include "table.h"
 #include "wire.h"
 
 #define CONTROL_FD 3
 #define DESCRIPTOR_LIMIT 65536u
+#define PAGE_SIZE ((size_t)4096)
 #define PAGE_COUNT 1024u /* launches between their start and their program's */
 
 enum event_kind {
@@ -36,11 +39,15 @@ struct warden {
 	struct table *table;
 	struct outbox *outbox;
 	void *message; /* MESSAGE_LIMIT bytes */
+	void *pages;   /* PAGE_COUNT of PAGE_SIZE */
+	struct layers layers;
+	struct parking parking;
 	struct launch_page *free_pages[PAGE_COUNT];
 	unsigned int free_page_count;
 	unsigned int starting; /* launches whose children are not all known yet */
 	unsigned int sharing;  /* children that use the warden's descriptor table */
 	bool has_strays;       /* such a child was killed and may have left descriptors */
+	bool quiet; /* a sandbox is gone: there may be time to make a child for the next */
 	bool more_to_reap;
 	bool ending;
 };
