@@ -99,13 +99,7 @@ ${examples(
       const { serve } = await import("./serve.js");
       await serve(options);
     })
-    .addHelpText(
-      "after",
-      examples(
-        "sandgate serve",
-        "sandgate serve --listen unix:/run/sandgate/sandgate.sock --listen tcp:127.0.0.1:7443",
-      ),
-    );
+    .addHelpText("after", examples("sandgate serve", "sandgate serve --listen tcp:127.0.0.1:7443 --token-file token"));
 
   program
     .command("ps")
