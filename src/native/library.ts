@@ -1,3 +1,4 @@
+import { constants } from "node:os";
 import { fileURLToPath } from "node:url";
 import { getSystemErrorName } from "node:util";
 import koffi from "koffi";
@@ -21,13 +22,15 @@ export class NativeError extends Error {
   }
 }
 
+/** By number. Two names share EAGAIN's number and ENOTSUP's; libuv's choice wins below. */
+const errnoNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(constants.errno).map(([name, number]) => [number, name]),
+);
+
 /** `ENOENT` for 2; `errno 4711` for what Node does not know. */
 export function errnoName(errno: number): string {
-  try {
-    return getSystemErrorName(-errno);
-  } catch {
-    return `errno ${errno}`;
-  }
+  const name = errno > 0 ? getSystemErrorName(-errno) : ""; // libuv knows only some, and says so in words
+  return /^E[A-Z0-9]+$/.test(name) ? name : (errnoNames.get(errno) ?? `errno ${errno}`);
 }
 
 /** Passes a result that is not negative; throws what a negative one means. */

@@ -45,12 +45,13 @@ describe("the life of a sandbox", () => {
       const nested = await other.number(/(\d+)\n/);
       const pids = [sandbox.pid, other.pid, orphan, nested];
       const states = (): string[] => pids.map((pid) => statusOf(pid)?.state ?? "gone");
-      assert.deepEqual(states(), ["S", "S", "S", "S"]);
+      assert.ok(!states().includes("T") && !states().includes("gone"), states().join());
 
       const { sandboxId } = sandbox;
       const paused = await service.client.sandbox.pauseSandbox({ sandboxId });
       assert.equal(paused.sandbox?.state, SandboxState.PAUSED);
-      assert.deepEqual(states(), ["T", "T", "T", "T"]);
+      // One that was running on another core stops a moment later.
+      await eventually("all have stopped", () => states().every((state) => state === "T"));
       await service.client.sandbox.pauseSandbox({ sandboxId });
       assert.equal(await stateOf(sandbox), SandboxState.PAUSED);
 

@@ -299,3 +299,9 @@ export async function refused(call: Promise<unknown>, expected: Refusal): Promis
   assert.deepEqual({ code, reason, field: expected.field === undefined ? "" : field, metadata }, wanted, error.message);
   return error;
 }
+
+/** Skips the test, with the reason in its title. */
+export function skip(context: Mocha.Context, reason: string): never {
+  if (context.test !== undefined) context.test.title += ` (skipped: ${reason})`;
+  context.skip();
+}
