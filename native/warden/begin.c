@@ -22,6 +22,13 @@ int watch_fd(struct warden *warden, int fd, uint32_t events, enum event_kind kin
 	return epoll_ctl(warden->epoll_fd, EPOLL_CTL_ADD, fd, &event) < 0 ? -errno : 0;
 }
 
+void close_watched(struct warden *warden, int *fd)
+{
+	if (*fd >= 0)
+		epoll_ctl(warden->epoll_fd, EPOLL_CTL_DEL, *fd, NULL);
+	close_fd(fd);
+}
+
 static void refuse(struct warden *warden, uint64_t id, int error, const char *argument)
 {
 	struct failure failure = {.stage = SG_STAGE_RECEIVE,
@@ -198,11 +205,11 @@ static void abandon(struct warden *warden, struct launch *launch, uint32_t stage
 				  .argument = (char *)argument};
 
 	release_shared(warden, launch);
-	close_fd(&launch->status_fd);
+	close_watched(warden, &launch->status_fd);
 	close_fd(&launch->keeper_fd);
 	close_fd(&launch->kill_fd);
 	close_fd(&launch->nursery_fd);
-	close_fd(&launch->init_fd);
+	close_watched(warden, &launch->init_fd);
 	close_fd(&launch->init_child_fd);
 	post_failed(warden, launch->id, &failure);
 	remove_launch(warden->table, launch);

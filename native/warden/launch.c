@@ -202,13 +202,15 @@ static void check_open_files(struct child *child)
 
 static _Noreturn void become_program(struct child *child)
 {
+	int r;
+
 	enter(child, SG_STAGE_ENVIRONMENT);
 	if (child->plan.envp == NULL)
 		fail(child, -EINVAL, "environment");
 	enter(child, SG_STAGE_EXEC);
 	report(child, STATUS_EXECING);
-	fail(child, (int)raw_call(SYS_execve, (long)child->program, (long)child->plan.argv, (long)child->plan.envp, 0, 0),
-	     child->program);
+	r = (int)raw_call(SYS_execve, (long)child->program, (long)child->plan.argv, (long)child->plan.envp, 0, 0);
+	fail(child, r, child->program);
 }
 
 /* Takes the ruleset that the warden kept, if it is still what the plan means, or makes it. */

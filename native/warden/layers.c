@@ -12,8 +12,8 @@ static const struct sg_ruleset *outer_layer(const struct sg_plan *plan, size_t s
 	const struct sg_span *span = &plan->outer;
 	const struct sg_ruleset *outer;
 
-	if ((plan->flags & (SG_PLAN_MEMFD | SG_PLAN_NO_LANDLOCK)) || span->offset % 8 != 0 || span->offset > size ||
-	    span->length > size - span->offset || span->length < sizeof(*outer))
+	if ((plan->flags & (SG_PLAN_MEMFD | SG_PLAN_NO_LANDLOCK)) || span->offset % 8 != 0 ||
+	    span->offset > size || span->length > size - span->offset || span->length < sizeof(*outer))
 		return NULL;
 	outer = (const void *)((const char *)plan + span->offset);
 	return outer->path_count <= IDENTITY_LIMIT ? outer : NULL;
@@ -44,7 +44,8 @@ static struct kept_layer *choose_place(struct layers *layers)
 	return oldest;
 }
 
-static struct kept_layer *add_layer(struct layers *layers, const void *key, size_t key_size, uint32_t path_count)
+static struct kept_layer *add_layer(struct layers *layers, const void *key, size_t key_size,
+				    uint32_t path_count)
 {
 	struct kept_layer *layer = choose_place(layers);
 
@@ -62,7 +63,8 @@ static struct kept_layer *add_layer(struct layers *layers, const void *key, size
 	return layer;
 }
 
-struct kept_layer *use_layer(struct layers *layers, const struct sg_plan *plan, size_t size, struct launch_page *page)
+struct kept_layer *use_layer(struct layers *layers, const struct sg_plan *plan, size_t size,
+			     struct launch_page *page)
 {
 	const struct sg_ruleset *outer = outer_layer(plan, size);
 	struct kept_layer *found = NULL;

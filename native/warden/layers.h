@@ -34,7 +34,8 @@ struct layers {
  * The place of a plan's outer layer, made if there is room; NULL when it is not to be kept. Its identities
  * are copied to the page when it has a descriptor. To be given back with release_layer.
  */
-struct kept_layer *use_layer(struct layers *layers, const struct sg_plan *plan, size_t size, struct launch_page *page);
+struct kept_layer *use_layer(struct layers *layers, const struct sg_plan *plan, size_t size,
+			     struct launch_page *page);
 
 /* Takes the ruleset that a child left in its page. It is the layer's from now on, or closed. */
 void store_layer(struct layers *layers, struct kept_layer **layer, struct launch_page *page);

@@ -148,7 +148,7 @@ static void settle(struct warden *warden, struct launch *launch)
 	release_shared(warden, launch);
 	close_fd(&launch->listener_fd);
 	close_fd(&launch->keeper_fd);
-	close_fd(&launch->init_fd);
+	close_watched(warden, &launch->init_fd);
 	close_fd(&launch->init_child_fd);
 	free(launch->failure.argument);
 	remove_launch(warden->table, launch);
@@ -214,7 +214,7 @@ static void on_execing(struct warden *warden, struct launch *launch, const struc
 
 static void on_status_end(struct warden *warden, struct launch *launch)
 {
-	close_fd(&launch->status_fd);
+	close_watched(warden, &launch->status_fd);
 	if (launch->execing && launch->failure.stage == 0 && !launch->started) {
 		launch->started = true;
 		post_started(warden, launch);
@@ -288,7 +288,7 @@ static void end_process(struct warden *warden, struct launch *launch, const stru
 
 	launch->running = false;
 	read_status(warden, launch);
-	close_fd(&launch->status_fd);
+	close_watched(warden, &launch->status_fd);
 	close_fd(&launch->pid_fd);
 	if (launch->execing && launch->failure.stage == 0 && ending != NULL) {
 		if (!launch->started)
@@ -355,7 +355,7 @@ void read_init(struct warden *warden, struct launch *launch)
 		if (r == -EAGAIN)
 			return;
 		if (r <= 0) {
-			close_fd(&launch->init_fd);
+			close_watched(warden, &launch->init_fd);
 			return;
 		}
 		close_packet(&packet);
@@ -394,7 +394,7 @@ static void end_namespace(struct warden *warden, struct launch *sandbox, struct 
 	read_init(warden, sandbox);
 	if (launch_at(warden->table, place, generation) == NULL)
 		return;
-	close_fd(&sandbox->init_fd);
+	close_watched(warden, &sandbox->init_fd);
 	close_fd(&sandbox->init_child_fd);
 	ending->status = SIGKILL;
 	while (sandbox->execs > 0 && (launch = next_launch(warden->table, launch)) != NULL)

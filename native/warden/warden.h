@@ -64,6 +64,9 @@ void begin_launch(struct warden *warden, const struct sg_plan *plan, size_t size
 void begin_exec(struct warden *warden, const struct sg_plan *plan, size_t size, struct packet *packet);
 int watch_fd(struct warden *warden, int fd, uint32_t events, enum event_kind kind, const struct launch *launch);
 
+/* Closes what is watched. A new process may hold a copy for a moment, which would go on to report events. */
+void close_watched(struct warden *warden, int *fd);
+
 /* supervise.c: what becomes of a launch. Each may forget it. */
 void read_status(struct warden *warden, struct launch *launch);
 void read_init(struct warden *warden, struct launch *launch);
