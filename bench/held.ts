@@ -1,5 +1,5 @@
 import { Client, credentials } from "@grpc/grpc-js";
-import type { CallCategory } from "../src/client/client.js";
+import type { SandgateClient } from "../src/client/client.js";
 import { startBenchServer } from "./harness.js";
 import { median, type Row } from "./report.js";
 import { echoService } from "./server.js";
@@ -58,9 +58,7 @@ export async function heldBench(): Promise<Row[]> {
 }
 
 /** Median µs that a program waits in a held call; it times itself. */
-async function held(
-  client: Awaited<ReturnType<typeof startBenchServer>>["client"] extends () => infer C ? C : never,
-): Promise<number> {
+async function held(client: SandgateClient): Promise<number> {
   const decide = client.decision.decide();
   await decide.send({ message: { case: "open", value: { decider: "bench", window: 64 } } });
   const deciding = (async () => {

@@ -1,4 +1,4 @@
-import type { connect as connectClient } from "../src/client/client.js";
+import { EventKind, type SandgateClient } from "../src/client/client.js";
 import { buildBenchNative } from "./build.js";
 import { type BenchServer, bareNumber, startBenchServer } from "./harness.js";
 import { median, type Row } from "./report.js";
@@ -7,7 +7,7 @@ const ROUNDS = 5;
 const RUNS = 200;
 const RATE_RUNS = 600;
 
-async function runOnce(client: ReturnType<typeof connectClient>, argv: string[]): Promise<void> {
+async function runOnce(client: SandgateClient, argv: string[]): Promise<void> {
   for await (const { part } of client.sandbox.run({ process: { argv } })) {
     if (part.case !== "result") continue;
     const result = part.value.exit?.result;
@@ -41,24 +41,51 @@ async function echoRow(server: BenchServer): Promise<Row> {
   };
 }
 
-/** Spawns a second with many clients at once. */
+/** Waits until `count` main processes have ended with status 0; rejects at the first that ended otherwise. */
+async function watchEnds(client: SandgateClient, count: number, started: () => void): Promise<void> {
+  let left = count;
+  const watch = client.watch.watch({ include: [{ kinds: [EventKind.PROCESS_ENDED] }] });
+  for await (const { events, caughtUp } of watch) {
+    if (caughtUp) started();
+    for (const { event } of events) {
+      const result = event.case === "processEnded" ? event.value.exit?.result : undefined;
+      if (result?.case !== "code" || result.value !== 0) throw new Error("a program did not end well");
+      left--;
+    }
+    if (left === 0) return;
+  }
+}
+
+/** Spawns a second with many clients at once, until the last program has ended. */
 async function rateRow(server: BenchServer, parallel: number): Promise<Row> {
   const { spawner } = buildBenchNative();
   const clients = Array.from({ length: parallel }, () => server.client());
+  const watcher = server.client();
   const bare: number[] = [];
   const ours: number[] = [];
-  for (let round = 0; round < 3; round++) {
+  const spec = { lifetime: { retainAfterExit: { seconds: 0n } } };
+  for (let round = 0; round < ROUNDS; round++) {
     bare.push(bareNumber(spawner, "rate", `${parallel}`, `${RATE_RUNS}`, "/bin/true"));
+    let ended = Promise.resolve();
+    await new Promise<void>((started) => {
+      ended = watchEnds(watcher, RATE_RUNS, started);
+    });
     let left = RATE_RUNS;
     const from = performance.now();
     await Promise.all(
       clients.map(async (client) => {
-        while (left-- > 0) await runOnce(client, ["/bin/true"]);
+        while (left-- > 0)
+          await client.sandbox.spawn({
+            requestId: `${round}-${left}-${parallel}`,
+            spec,
+            process: { argv: ["/bin/true"] },
+          });
       }),
     );
-    ours.push(RATE_RUNS / ((performance.now() - from) / 1000));
+    await ended;
+    if (round > 0) ours.push(RATE_RUNS / ((performance.now() - from) / 1000));
   }
-  for (const client of clients) client.close();
+  for (const client of [...clients, watcher]) client.close();
   return {
     figure: `spawn rate, ${parallel} clients, /bin/true`,
     unit: "1/s",

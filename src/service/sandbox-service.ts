@@ -27,6 +27,8 @@ const MAX_SIGNAL = 64;
 const STARTED_FIELDS = ["sandbox_id", "state", "create_time", "protections", "owner"];
 /** What is known of a sandbox that was only checked. */
 const CHECKED_FIELDS = ["spec", "protections", "plan", "owner"];
+/** All but the spec, which the client has just sent. */
+const SPAWNED_FIELDS = pb.SandboxSchema.fields.map((field) => field.name).filter((name) => name !== "spec");
 /** All fields of Sandbox but the large ones. */
 const LISTED_FIELDS = pb.SandboxSchema.fields
   .map((field) => field.name)
@@ -87,7 +89,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     }
     const from = cursor();
     const { sandbox, warnings } = await registry.spawn(context.caller, input);
-    return { sandbox: sandboxToProto(sandbox), warnings: warnings.map(problemOf), cursor: from };
+    return { sandbox: sandboxToProto(sandbox, SPAWNED_FIELDS), warnings: warnings.map(problemOf), cursor: from };
   }
 
   async function* run(

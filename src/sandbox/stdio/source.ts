@@ -1,4 +1,4 @@
-import { readSync } from "node:fs";
+import { closeSync, readSync } from "node:fs";
 import { Socket, type SocketConstructorOpts } from "node:net";
 import { ReadStream } from "node:tty";
 import type { FdCalls } from "../../native/descriptors.js";
@@ -10,12 +10,23 @@ export interface OutputSource {
   readonly fd: number;
   readonly fds: FdCalls;
   readonly sink: OutputSink;
-  /** `flowing`: the socket reads. `draining`: read here, as far as the sink goes along. */
-  state: "flowing" | "draining" | "ended";
+  /**
+   * `parked`: nothing reads yet, and the kernel keeps what is written. `flowing`: the socket reads.
+   * `draining`: read here, as far as the sink goes along.
+   */
+  state: "parked" | "flowing" | "draining" | "ended";
   /** Set by `finishSource`: then what is empty has ended. */
   final: boolean;
   socket: Socket | undefined;
+  /** Ends the parking. */
+  timer: NodeJS.Timeout | undefined;
 }
+
+/**
+ * How long a pipe waits in the kernel before it gets a socket. A socket costs about as much as a short
+ * program's whole start, and most short programs have ended by then: theirs is read at their end.
+ */
+const PARKED_MS = 5;
 
 export interface OutputSink {
   /** Copies the bytes. False: wait for `resumeSource` before reading on. */
@@ -31,31 +42,60 @@ export interface OutputSink {
  * more to read. So after the end of a terminal's socket the rest is read here, until the kernel says EIO.
  */
 export function openSource(kind: OutputSource["kind"], fd: number, fds: FdCalls, sink: OutputSink): OutputSource {
-  const source: OutputSource = { kind, fd, fds, sink, state: "flowing", final: false, socket: undefined };
-  openSocket(source);
+  const source: OutputSource = {
+    kind,
+    fd,
+    fds,
+    sink,
+    state: "parked",
+    final: false,
+    socket: undefined,
+    timer: undefined,
+  };
+  if (kind === "terminal") flow(source);
+  else source.timer = setTimeout(flow, PARKED_MS, source);
   return source;
+}
+
+function flow(source: OutputSource): void {
+  if (source.state !== "parked") return;
+  source.state = "flowing";
+  openSocket(source);
+}
+
+/** The process ended: whatever a parked pipe has is read now; if others still hold its end, more may come. */
+export function unparkSource(source: OutputSource): void {
+  if (source.state !== "parked") return;
+  clearTimeout(source.timer);
+  source.state = "draining";
+  drain(source);
 }
 
 /** Reads again after the sink asked to wait. */
 export function resumeSource(source: OutputSource): void {
   if (source.state === "flowing") source.socket?.resume();
-  else drain(source);
+  else if (source.state === "draining") drain(source);
 }
 
 /** Nothing more will be written: reads what is left without waiting for an end of file that may never come. */
 export function finishSource(source: OutputSource): void {
   if (source.final) return;
   source.final = true;
-  if (source.state !== "flowing") return;
+  if (source.state !== "flowing" && source.state !== "parked") return;
+  clearTimeout(source.timer);
   source.socket?.pause();
   source.state = "draining";
   drain(source);
 }
 
 export function disposeSource(source: OutputSource): void {
+  const unowned = source.kind === "pipe" && source.socket === undefined && source.state !== "ended";
   source.state = "ended";
+  clearTimeout(source.timer);
   source.socket?.destroy();
   source.socket = undefined;
+  // A pipe is its socket's to close, if it ever had one.
+  if (unowned) closeSync(source.fd);
 }
 
 function openSocket(source: OutputSource): void {
@@ -96,7 +136,7 @@ function drain(source: OutputSource): void {
   while (source.state === "draining") {
     const length = readNow(fd, fds.scratch);
     if (length === "later" && !source.final) {
-      // Somebody opened the terminal again.
+      // Somebody opened the terminal again, or still holds the pipe's other end.
       source.state = "flowing";
       openSocket(source);
       return;

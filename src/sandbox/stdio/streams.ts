@@ -16,7 +16,7 @@ import { createNoInput, createPipeInput, createTerminalInput, type InputQueue } 
 import { appendOutput, createOutput, type Output, type OutputStream } from "./output.js";
 import { clearRing } from "./ring.js";
 import { openRunOutput } from "./run-output.js";
-import { disposeSource, finishSource, type OutputSink, openSource } from "./source.js";
+import { disposeSource, finishSource, type OutputSink, openSource, unparkSource } from "./source.js";
 
 export interface StreamsOptions {
   /** Bytes kept of each output stream. Zero: 1 MiB. */
@@ -119,6 +119,7 @@ export function createStreams(spec: ProcessSpec, options: StreamsOptions): Proce
     launched,
     exited() {
       // Output may outlive the process in others that share it; `sandboxGone` is the last word.
+      for (const { source } of outputs) if (source !== undefined) unparkSource(source);
     },
     sandboxGone() {
       for (const { source } of outputs) if (source !== undefined) finishSource(source);

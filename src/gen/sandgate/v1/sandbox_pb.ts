@@ -263,7 +263,7 @@ export const SpawnRequestSchema: GenMessage<SpawnRequest> = /*@__PURE__*/
  */
 export type SpawnResponse = Message<"sandgate.v1.SpawnResponse"> & {
   /**
-   * The sandbox.
+   * The sandbox, without its spec, which the caller has just sent; GetSandbox has it with defaults filled in.
    *
    * @generated from field: sandgate.v1.Sandbox sandbox = 1;
    */
