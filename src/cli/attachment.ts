@@ -35,9 +35,8 @@ export interface Attachment {
   resize(): void;
 }
 
-/** Bytes of input that may be on the way without having been taken by the program. */
-const INPUT_WINDOW = 256 * 1024;
-const INPUT_CHUNK = 64 * 1024;
+/** Bytes of input that may be on the way without having been taken by the program: the service refuses more. */
+const INPUT_WINDOW = 64 * 1024;
 const CREDIT_BYTES = 256 * 1024;
 
 /** Carries bytes between the caller's streams and a process until it ends. Bounded both ways. */
@@ -46,24 +45,37 @@ export function startAttachment(link: AttachLink, options: AttachmentOptions, si
   let sent = 0n;
   let taken = 0n;
   let inputClosed = false;
+  /** Read, but not sent for want of room; the input is paused while there is any. */
+  const unsent: Uint8Array[] = [];
+  let inputEnded = false;
+
+  const sendInput = () => {
+    while (!inputClosed) {
+      const [chunk] = unsent;
+      if (chunk === undefined) break;
+      const room = INPUT_WINDOW - Number(sent - taken);
+      if (room <= 0) break;
+      const data = chunk.subarray(0, room);
+      link.send({ message: { case: "input", value: { data, offset: sent } } });
+      sent += BigInt(data.length);
+      if (data.length === chunk.length) unsent.shift();
+      else unsent[0] = chunk.subarray(data.length);
+    }
+    if (inputEnded && unsent.length === 0 && !inputClosed) {
+      inputClosed = true;
+      // A terminal has no half-close: its end of input is a character that the program's line discipline reads.
+      const end =
+        terminal === undefined ? { data: new Uint8Array(), end: true } : { data: Uint8Array.of(4), end: false };
+      link.send({ message: { case: "input", value: { ...end, offset: sent } } });
+    }
+    input?.setProgramPaused(inputClosed || unsent.length > 0 || sent - taken >= BigInt(INPUT_WINDOW));
+  };
 
   const connectInput = () => {
     input?.connect((chunk) => {
-      if (inputClosed) return;
-      if (chunk === undefined) {
-        inputClosed = true;
-        // A terminal has no half-close: its end of input is a character that the program's line discipline reads.
-        const end =
-          terminal === undefined ? { data: new Uint8Array(), end: true } : { data: Uint8Array.of(4), end: false };
-        link.send({ message: { case: "input", value: { ...end, offset: sent } } });
-        return;
-      }
-      for (let at = 0; at < chunk.length; at += INPUT_CHUNK) {
-        const data = chunk.subarray(at, at + INPUT_CHUNK);
-        link.send({ message: { case: "input", value: { data, offset: sent } } });
-        sent += BigInt(data.length);
-      }
-      input.setProgramPaused(sent - taken >= BigInt(INPUT_WINDOW));
+      if (chunk === undefined) inputEnded = true;
+      else if (chunk.length > 0) unsent.push(chunk);
+      sendInput();
     }, terminal !== undefined);
   };
 
@@ -87,12 +99,8 @@ export function startAttachment(link: AttachLink, options: AttachmentOptions, si
           break;
         case "inputAck":
           taken = message.value.offset;
-          if (message.value.closed) {
-            inputClosed = true;
-            input?.setProgramPaused(true);
-          } else {
-            input?.setProgramPaused(sent - taken >= BigInt(INPUT_WINDOW));
-          }
+          if (message.value.closed) inputClosed = true;
+          sendInput();
           break;
         case "exit":
           return message.value;
