@@ -20,6 +20,8 @@ export interface CommandOptions {
   readonly input?: string | Uint8Array;
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** A command that runs for longer is killed, so that a test that fails leaves nothing behind. */
+  readonly limitMs?: number;
 }
 
 /** A command that runs, with what it wrote so far. */
@@ -33,7 +35,7 @@ export interface RunningCommand {
 
 /** Runs `sandgate ARGS` to its end. */
 export function sandgate(args: readonly string[], options: CommandOptions = {}): Promise<CommandResult> {
-  const { child, result } = startCommand(process.execPath, [commandPath, ...args], options);
+  const { child, result } = startCommand(process.execPath, [commandPath, ...args], { limitMs: 25_000, ...options });
   child.stdin?.on("error", () => undefined); // a command that refuses its options reads nothing
   child.stdin?.end(options.input ?? "");
   return result;
@@ -62,9 +64,12 @@ export function startCommand(program: string, args: readonly string[], options: 
   };
   follow("stdout");
   follow("stderr");
+  const reaper = setTimeout(() => child.kill("SIGKILL"), options.limitMs ?? 100_000);
+  reaper.unref();
   const result = new Promise<CommandResult>((resolve, reject) => {
     child.once("error", reject);
     child.once("close", (code, signal) => {
+      clearTimeout(reaper);
       resolve({ status: code ?? (signal === null ? 255 : 128 + signalNumber(signal)), ...written });
     });
   });
