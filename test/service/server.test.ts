@@ -47,6 +47,11 @@ function leaveSocket(path: string): void {
   assert.ok(statSync(path).isSocket());
 }
 
+/** Lets every user reach what is below, as far as its own mode permits. */
+function letOthersPass(directory: string): void {
+  for (const path of [tmpdir(), directory]) chmodSync(path, (statSync(path).mode & 0o7777) | 0o055);
+}
+
 describe("server", () => {
   let directory: string;
   let path: string;
@@ -122,7 +127,7 @@ describe("server", () => {
 
   it("keeps another user of the machine out with the socket's mode alone", async function () {
     if (uid !== 0) this.skip(); // Only root can become another user.
-    chmodSync(directory, 0o755);
+    letOthersPass(directory);
     const server = create();
     await server.listenUnix(path);
     chmodSync(join(directory, "run"), 0o755);
@@ -133,13 +138,16 @@ describe("server", () => {
         ({ stdout }: { stdout: string }) => stdout.trim(),
       );
     assert.equal(await attempt(65534), "EACCES");
+    chmodSync(path, 0o666);
+    assert.equal(await attempt(65534), "connected", "nothing but the socket's mode kept it out");
+    chmodSync(path, 0o600);
     assert.equal(await attempt(0), "connected");
     await server.drain(0);
   });
 
   it("lets in another user that was named, and no third one", async function () {
     if (uid !== 0) this.skip(); // Only root can become another user.
-    chmodSync(directory, 0o755);
+    letOthersPass(directory);
     const channels = createChannels(loadLibrary());
     const server = create((fd) => channels.peer(fd));
     await server.listenUnix(path, { uids: [65534] });
