@@ -9,4 +9,5 @@ fi
 fresh=$(mktemp -d)
 trap 'rm -rf "$fresh"' EXIT
 npx buf generate --template examples/go/buf.gen.yaml --path proto/sandgate --output "$fresh"
-diff -r "$fresh/examples/go/gen" examples/go/gen
+# A changed comment alone leaves the code as it is.
+diff -r -I "^[[:space:]]*//" "$fresh/examples/go/gen" examples/go/gen

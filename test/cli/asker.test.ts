@@ -121,7 +121,7 @@ describe("the questions of a decider at a terminal", () => {
     await desk.until(() => desk.asked.length === 1);
     assert.match(
       desk.asked[0]?.lines.join("\n") ?? "",
-      /tool \(pid 7\) wants to connect to 127\.0\.0\.1:80[^]*1m left · 1 more waiting/,
+      /tool \(pid 7\) wants to connect to 127\.0\.0\.1:80[\s\S]*1m left · 1 more waiting/,
     );
     desk.asked[0]?.answer("deny");
     await desk.until(() => desk.asked.length === 2);

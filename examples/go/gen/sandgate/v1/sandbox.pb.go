@@ -533,7 +533,7 @@ func (x *SpawnRequest) GetValidateOnly() bool {
 // Response of Spawn.
 type SpawnResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The sandbox.
+	// The sandbox, without its spec, which the caller has just sent; GetSandbox has it with defaults filled in.
 	Sandbox *Sandbox `protobuf:"bytes,1,opt,name=sandbox,proto3" json:"sandbox,omitempty"`
 	// What was accepted but is worth knowing, such as a degraded protection.
 	Warnings []*Problem `protobuf:"bytes,2,rep,name=warnings,proto3" json:"warnings,omitempty"`
