@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { chmodSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { MessageInitShape } from "@bufbuild/protobuf";
+import type { DescMessage, MessageInitShape, MessageShape } from "@bufbuild/protobuf";
 import { pino } from "pino";
 import {
   type AttachOpenSchema,
@@ -13,6 +13,8 @@ import {
   ErrorReason as ErrorReasons,
   type ExecRequestSchema,
   type ExitStatus,
+  type FallbackSchema,
+  type HoldPolicySchema,
   type ProcessInfo,
   type ProcessSpecSchema,
   RemoteError,
@@ -27,9 +29,13 @@ import {
 import { type Service, type ServiceOptions, startService } from "../../src/service/main.js";
 import { guestPath } from "./guests.js";
 
-export type Spec = MessageInitShape<typeof SandboxSpecSchema>;
-export type Process = MessageInitShape<typeof ProcessSpecSchema>;
-type AttachOpen = MessageInitShape<typeof AttachOpenSchema>;
+/** As a caller writes it, which spreads better than what may be a message already. */
+type Init<Schema extends DescMessage> = Exclude<MessageInitShape<Schema>, MessageShape<Schema>>;
+export type Spec = Init<typeof SandboxSpecSchema>;
+export type Process = Init<typeof ProcessSpecSchema>;
+export type Holds = Init<typeof HoldPolicySchema>;
+export type FallbackAction = NonNullable<Init<typeof FallbackSchema>["action"]>;
+type AttachOpen = Init<typeof AttachOpenSchema>;
 
 /** A line that the service logged. Levels as in pino: 50 is an error. */
 interface LogLine {
@@ -89,7 +95,7 @@ export interface Ran {
   readonly sandboxId: string;
 }
 
-export type RunInit = MessageInitShape<typeof RunRequestSchema> & { process: Process };
+export type RunInit = Init<typeof RunRequestSchema> & { process: Process };
 
 /** Runs to the end. */
 export async function run(client: SandgateClient, request: RunInit, options: CallOptions = {}): Promise<Ran> {
@@ -246,8 +252,8 @@ function follow(client: SandgateClient, sandboxId: string, info: ProcessInfo, op
   };
 }
 
-export type SpawnInit = MessageInitShape<typeof SpawnRequestSchema>;
-type ExecInit = MessageInitShape<typeof ExecRequestSchema>;
+export type SpawnInit = Init<typeof SpawnRequestSchema>;
+type ExecInit = Init<typeof ExecRequestSchema>;
 
 /** Spawns and follows the main process. */
 export async function spawn(client: SandgateClient, request: SpawnInit): Promise<TestSandbox> {
