@@ -236,7 +236,12 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
       for (const fd of fds) closeSync(fd);
       return;
     }
-    slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
+    try {
+      slot.events.onPacket(bytes.subarray(offset + RECORD.bytes, offset + RECORD.bytes + length), fds);
+    } catch (error) {
+      // One peer's bad packet is not the end of every sandbox.
+      events.onError(error, undefined);
+    }
   }
 
   function handleRecord(offset: number): void {

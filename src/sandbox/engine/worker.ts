@@ -145,30 +145,36 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     post({ kind: "warden", message });
   }
 
-  /** Attaches what a launch made, and only then lets it go on. */
+  /** Attaches what a launch made, and only then lets it go on. What cannot be attached is killed. */
   function takeReady(launchId: LaunchId, pid: number, fds: readonly number[]): void {
-    // The main thread posted before it asked the warden, but its wake may still be on the way.
+    // The main thread posted before it asked the warden, but nobody woke us for it.
     if (!expected.has(launchId)) takeMessages();
     const expectation = expected.get(launchId);
+    expected.delete(launchId);
     const [go, listener, keeper] = fds;
-    if (expectation === undefined || go === undefined) {
+    if (expectation === undefined) {
       for (const fd of fds) closeSync(fd);
       return;
     }
-    expected.delete(launchId);
     const { sandbox } = expectation;
     try {
+      // A full descriptor table makes the kernel drop what it cannot pass on.
+      if (go === undefined) throw new Error("the warden's descriptors did not arrive; this process may have too many");
       if (listener !== undefined) sandbox.listener = loop.attachListener(listener, sandbox);
-      if (keeper !== undefined)
+      if (keeper !== undefined) {
         sandbox.keeper = createKeeper(loop, keeper, () => {
           sandbox.keeper = undefined;
         });
+      }
       sandbox.processes.set(pid, expectation.processId);
       if (sandbox.policy.holdExec) sandbox.launching.add(pid);
       processIds.set(launchId, { sandbox, pid });
       channels.signal(go);
+    } catch (error) {
+      const message = error instanceof Error ? error.message : String(error);
+      post({ kind: "lost", sandboxLaunchId: sandbox.launchId, message: `it could not be attached: ${message}` });
     } finally {
-      closeSync(go);
+      if (go !== undefined) closeSync(go);
     }
   }
 

@@ -99,7 +99,11 @@ export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
         waiting.answer({ kind: "errno", errno });
       };
       const connect = (): void => {
-        if (owned === undefined) return;
+        // The socket was taken by thread id: it is the caller's only if the caller still waits (pid reuse).
+        if (owned === undefined || !waiting.isWaiting()) {
+          dispose();
+          return;
+        }
         const taken = owned;
         owned = undefined;
         waiting.extend(CONNECT_TIMEOUT_MS);
