@@ -4,7 +4,7 @@
  */
 import { execFileSync, spawn } from "node:child_process";
 import { once } from "node:events";
-import { chmodSync, cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
@@ -17,11 +17,10 @@ if (process.geteuid?.() !== 0) {
 const root = join(import.meta.dirname, "../../..");
 const copy = mkdtempSync(join(tmpdir(), "sandgate-user-"));
 try {
+  // Caches hold links to what only their maker can reach; links in node_modules/.bin are relative and must stay so.
+  const left = new Set([".git", "node_modules/.cache"].map((name) => join(root, name)));
+  cpSync(root, copy, { recursive: true, verbatimSymlinks: true, filter: (source) => !left.has(source) });
   chmodSync(copy, 0o755);
-  for (const name of readdirSync(root)) {
-    // Links in node_modules/.bin are relative and must stay so.
-    if (name !== ".git") cpSync(join(root, name), join(copy, name), { recursive: true, verbatimSymlinks: true });
-  }
   const home = join(copy, "home");
   mkdirSync(home);
   execFileSync("chown", ["-R", `${nobody}:${nobody}`, copy]);
