@@ -250,7 +250,12 @@ export type CallDetail =
       readonly mode: number;
       readonly exists: boolean;
     }
-  | { readonly kind: "exec"; readonly program: Uint8Array; readonly argv: readonly Uint8Array[]; readonly argvCut: boolean }
+  | {
+      readonly kind: "exec";
+      readonly program: Uint8Array;
+      readonly argv: readonly Uint8Array[];
+      readonly argvCut: boolean;
+    }
   | {
       readonly kind: "network";
       readonly operation: NetworkOperation;
@@ -317,7 +322,12 @@ export interface DomainEvent {
 
 export type EventBody =
   | { readonly kind: "sandbox_changed"; readonly sandbox: SandboxInfo; readonly previous: SandboxState | undefined }
-  | { readonly kind: "process_started"; readonly processId: string; readonly program: Uint8Array; readonly argv: readonly Uint8Array[] }
+  | {
+      readonly kind: "process_started";
+      readonly processId: string;
+      readonly program: Uint8Array;
+      readonly argv: readonly Uint8Array[];
+    }
   | { readonly kind: "process_ended"; readonly processId: string; readonly exit: ExitStatus; readonly managed: boolean }
   | { readonly kind: "call_held"; readonly call: HeldCall }
   | {
@@ -333,7 +343,13 @@ export type EventBody =
       readonly heldMs: number;
     }
   | { readonly kind: "limit_reached"; readonly limit: string; readonly action: string }
-  | { readonly kind: "decider_changed"; readonly decider: string; readonly connected: boolean; readonly leased: number; readonly identity: string };
+  | {
+      readonly kind: "decider_changed";
+      readonly decider: string;
+      readonly connected: boolean;
+      readonly leased: number;
+      readonly identity: string;
+    };
 
 /** Where events go. Never throws, never waits. */
 export interface EventSink {

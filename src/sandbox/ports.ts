@@ -2,7 +2,7 @@
  * What the parts of the main thread hand to each other. Each part gets what it needs from the one that
  * builds it (`src/service/main.ts`); none reaches for another.
  */
-import type { Settlement, HeldCall, HoldPolicy, Grant, SandboxInfo, VerdictSource } from "./model.js";
+import type { Grant, HeldCall, HoldPolicy, SandboxInfo, Settlement, VerdictSource } from "./model.js";
 
 /** Engine-side actions that the hold registry needs. */
 export interface HoldEngine {
@@ -32,7 +32,12 @@ export interface HoldIntake {
   paused(sandboxId: string, paused: boolean): void;
   sandboxEnded(sandboxId: string): void;
   /** Calls waiting and deciders connected, for snapshots. */
-  counts(sandboxId: string): { readonly held: number; readonly deciders: number; readonly heldTotal: number; readonly heldTimeMs: number };
+  counts(sandboxId: string): {
+    readonly held: number;
+    readonly deciders: number;
+    readonly heldTotal: number;
+    readonly heldTimeMs: number;
+  };
   /** Resolves once a decider for the sandbox is connected. Rejects when the signal aborts. */
   whenDecider(sandboxId: string, signal: AbortSignal): Promise<void>;
 }

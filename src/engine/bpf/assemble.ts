@@ -48,16 +48,72 @@ interface Range {
 }
 
 export function assemble(program: FilterProgram): Buffer {
-  const body = search(ranges(program));
-  const code: Instruction[] = [
+  const writer = createWriter();
+  let body = search(writer, ranges(program));
+  // What the start jumps to must be next to it.
+  if (body !== writer.length() - 1) body = writer.jump(body);
+  const start: Instruction[] = [
     load(DATA.arch),
     { code: BPF.jumpEqual, jt: 1, jf: 0, k: program.auditArch },
-    give(KILL_PROCESS),
+    { code: BPF.return, jt: 0, jf: 0, k: ACTION.killProcess },
     load(DATA.nr),
-    ...body,
   ];
+  const code = [...start, ...writer.finish()];
   if (code.length > MAX_INSTRUCTIONS) throw new Error(`a filter of ${code.length} instructions is too long`);
   return encode(code);
+}
+
+/** Where an instruction stands, counted from the program's end: jumps go forward, so a program is written backwards. */
+type Place = number;
+
+interface Writer {
+  length(): number;
+  /** A return, shared with an earlier-written one that a conditional jump can still reach. */
+  give(action: number): Place;
+  /** A conditional jump; a target out of its 8 bits' reach is reached through an unconditional one. */
+  branch(code: number, value: number, yes: Place, no: Place): Place;
+  jump(to: Place): Place;
+  load(offset: number, mask: number): Place;
+  finish(): Instruction[];
+}
+
+const REACH = 255;
+
+function createWriter(): Writer {
+  const backwards: Instruction[] = [];
+  const returns = new Map<number, Place>();
+
+  function push(instruction: Instruction): Place {
+    backwards.push(instruction);
+    return backwards.length - 1;
+  }
+
+  const writer: Writer = {
+    length: () => backwards.length,
+    give(action) {
+      const known = returns.get(action);
+      // Some room is left for what a branch may put between.
+      if (known !== undefined && backwards.length - known < REACH - 8) return known;
+      const place = push({ code: BPF.return, jt: 0, jf: 0, k: action });
+      returns.set(action, place);
+      return place;
+    },
+    jump: (to) => push({ code: BPF.jump, jt: 0, jf: 0, k: backwards.length - 1 - to }),
+    branch(code, value, yes, no) {
+      // One jump put in between moves the other target one further away.
+      const near = (to: Place): Place => (backwards.length - 1 - to < REACH - 1 ? to : writer.jump(to));
+      const yesPlace = near(yes);
+      const noPlace = near(no);
+      const here = backwards.length;
+      return push({ code, jt: here - 1 - yesPlace, jf: here - 1 - noPlace, k: value });
+    },
+    load(offset, mask) {
+      if (mask !== 0xffffffff) push({ code: BPF.and, jt: 0, jf: 0, k: mask });
+      return push(load(offset));
+    },
+    finish: () => backwards.reverse(),
+  };
+  return writer;
 }
 
 function ranges(program: FilterProgram): Range[] {
@@ -85,45 +141,31 @@ function sameReturn(a: Tree, b: Tree): boolean {
 }
 
 /** The accumulator holds the number throughout. */
-function search(all: readonly Range[]): Instruction[] {
+function search(writer: Writer, all: readonly Range[]): Place {
   const middle = all[all.length >> 1];
   if (middle === undefined) throw new Error("a filter needs a range");
-  if (all.length === 1) return emit(middle.tree, "nr");
-  return branch(
-    BPF.jumpAtLeast,
-    middle.first,
-    search(all.slice(all.length >> 1)),
-    search(all.slice(0, all.length >> 1)),
-  );
+  if (all.length === 1) return emit(writer, middle.tree, "nr");
+  const yes = search(writer, all.slice(all.length >> 1));
+  const no = search(writer, all.slice(0, all.length >> 1));
+  return writer.branch(BPF.jumpAtLeast, middle.first, yes, no);
 }
 
 const JUMPS = { equal: BPF.jumpEqual, atLeast: BPF.jumpAtLeast, anyBit: BPF.jumpAnyBit } as const;
 
 /** `loaded` says what the accumulator holds, so that a word is loaded once for a run of tests. */
-function emit(tree: Tree, loaded: string): Instruction[] {
-  if (tree.kind === "return") return [give(tree)];
+function emit(writer: Writer, tree: Tree, loaded: string): Place {
+  if (tree.kind === "return") return writer.give(tree.action);
   const wanted = `${tree.arg} ${tree.word} ${tree.mask}`;
-  const code: Instruction[] = [];
-  if (loaded !== wanted) {
-    code.push(load(DATA.args + tree.arg * 8 + (tree.word === "high" ? 4 : 0)));
-    if (tree.mask !== 0xffffffff) code.push({ code: BPF.and, jt: 0, jf: 0, k: tree.mask });
-  }
-  code.push(...branch(JUMPS[tree.is], tree.value, emit(tree.yes, wanted), emit(tree.no, wanted)));
-  return code;
-}
-
-function branch(code: number, value: number, yes: readonly Instruction[], no: readonly Instruction[]): Instruction[] {
-  if (yes.length <= 255) return [{ code, jt: 0, jf: yes.length, k: value }, ...yes, ...no];
-  if (no.length <= 255) return [{ code, jt: no.length, jf: 0, k: value }, ...no, ...yes];
-  return [{ code, jt: 1, jf: 0, k: value }, { code: BPF.jump, jt: 0, jf: 0, k: yes.length }, ...yes, ...no];
+  const yes = emit(writer, tree.yes, wanted);
+  const no = emit(writer, tree.no, wanted);
+  const test = writer.branch(JUMPS[tree.is], tree.value, yes, no);
+  if (loaded === wanted) return test;
+  // Loads go straight on to the test, which was written just before.
+  return writer.load(DATA.args + tree.arg * 8 + (tree.word === "high" ? 4 : 0), tree.mask);
 }
 
 function load(offset: number): Instruction {
   return { code: BPF.loadWord, jt: 0, jf: 0, k: offset };
-}
-
-function give(tree: Extract<Tree, { kind: "return" }>): Instruction {
-  return { code: BPF.return, jt: 0, jf: 0, k: tree.action };
 }
 
 function encode(code: readonly Instruction[]): Buffer {
