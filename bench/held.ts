@@ -10,7 +10,7 @@ const MESSAGE_BYTES = 190;
 
 /** Round trips of a bare bidi echo, in µs. */
 async function echo(address: string): Promise<number[]> {
-  const method = echoService["echo"];
+  const method = echoService.echo;
   if (method === undefined) throw new Error("no echo method");
   const client = new Client(address, credentials.createInsecure());
   const call = client.makeBidiStreamRequest(
