@@ -125,6 +125,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   let retry: NodeJS.Timeout | undefined;
   let lastLaunchId = 0;
   let lastRequestId = 0;
+  let workerLives = true;
   let phase: "starting" | "running" | "closing" | "failed" = "starting";
   let hello: (() => void) | undefined;
 
@@ -155,7 +156,10 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   warden.on("error", (error) => fail(new Error(`the warden could not be started: ${error.message}`, { cause: error })));
   warden.on("exit", (code, signal) => fail(new Error(`the warden ended unexpectedly (${signal ?? `status ${code}`})`)));
   worker.on("error", (error) => fail(new Error("the engine thread failed", { cause: error })));
-  worker.on("exit", () => fail(new Error("the engine thread ended unexpectedly")));
+  worker.on("exit", () => {
+    workerLives = false;
+    fail(new Error("the engine thread ended unexpectedly"));
+  });
   worker.on("message", (batch: readonly FromEngine[]) => {
     for (const message of batch) take(message);
   });
@@ -336,18 +340,15 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     wardenPid: warden.pid ?? 0,
     async close() {
       if (phase === "closing") return;
-      const wasRunning = phase === "running";
+      const failed = phase === "failed";
       phase = "closing";
       clearTimeout(retry);
-      const ended = Promise.all([
-        warden.exitCode === null && warden.signalCode === null ? once(warden, "exit") : undefined,
-        wasRunning ? once(worker, "exit") : worker.terminate(),
-      ]);
-      if (wasRunning) {
-        post({ kind: "stop" });
-        closeSync(ourEnd);
-      }
-      await ended;
+      const wardenEnded = warden.exitCode !== null || warden.signalCode !== null ? undefined : once(warden, "exit");
+      const workerEnded = workerLives ? once(worker, "exit") : undefined;
+      // The thread sleeps in the kernel, where `terminate` does not reach it: it is asked, also after a failure.
+      if (workerLives) post({ kind: "stop" });
+      if (!failed) closeSync(ourEnd);
+      await Promise.all([wardenEnded, workerEnded]);
       process.removeListener("exit", onProcessExit);
       closeSync(wakeFd);
     },
