@@ -16,10 +16,10 @@ export interface BenchServer extends AsyncDisposable {
 }
 
 /** Starts `server.ts` in a process of its own and waits until it serves. */
-export async function startBenchServer(kind: "sandgate" | "echo"): Promise<BenchServer> {
+export async function startBenchServer(kind: "sandgate" | "echo", ...options: string[]): Promise<BenchServer> {
   const directory = mkdtempSync(join(tmpdir(), "sandgate-bench-"));
   const path = join(directory, "socket");
-  const child: ChildProcess = fork(fileURLToPath(new URL("./server.js", import.meta.url)), [kind, path]);
+  const child: ChildProcess = fork(fileURLToPath(new URL("./server.js", import.meta.url)), [kind, path, ...options]);
   const clients: SandgateClient[] = [];
   let wardenPid = 0;
   for (;;) {

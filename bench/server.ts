@@ -1,4 +1,7 @@
-/** A service of its own process for the bench, or (first argument `echo`) a bare bidi echo of grpc-js. */
+/**
+ * A service of its own process for the bench, or (first argument `echo`) a bare bidi echo of grpc-js.
+ * usage: server sandgate|echo SOCKET [JOURNAL_EVENTS]
+ */
 import { rmSync } from "node:fs";
 import { type handleBidiStreamingCall, Server, ServerCredentials, type ServiceDefinition } from "@grpc/grpc-js";
 import pino from "pino";
@@ -33,17 +36,23 @@ async function serveEcho(address: string): Promise<() => Promise<void>> {
 }
 
 async function serveSandgate(path: string): Promise<() => Promise<void>> {
-  const service = await startService({ log: pino({ level: "error" }, pino.destination(2)) });
+  const service = await startService({
+    log: pino({ level: "error" }, pino.destination(2)),
+    ...(journalEvents === undefined ? {} : { journalEvents: Number(journalEvents) }),
+  });
   await service.listenUnix(path);
   process.send?.({ wardenPid: service.wardenPid });
   return () => service.close(0);
 }
 
-const [kind, path] = process.argv.slice(2);
+const [kind, path, journalEvents] = process.argv.slice(2);
 if (path !== undefined && process.send !== undefined) {
   const close = kind === "echo" ? await serveEcho(`unix:${path}`) : await serveSandgate(path);
   process.send("ready");
+  // The bench failed: nobody would stop us.
+  process.once("disconnect", () => process.exit(1));
   process.once("message", async () => {
+    process.removeAllListeners("disconnect");
     await close();
     rmSync(path, { force: true });
     process.disconnect();

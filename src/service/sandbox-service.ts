@@ -1,4 +1,4 @@
-import { create, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
+import { create, type DescMessage, type MessageInitShape, toBinary } from "@bufbuild/protobuf";
 import { parseProcessId, parseSandboxId } from "../base/brands.js";
 import { invalidField, SandboxError } from "../base/errors.js";
 import { untilAborted } from "../base/signals.js";
@@ -57,6 +57,10 @@ function notYet(field: string): SandboxError {
     reason: "NOT_IMPLEMENTED",
     field,
   });
+}
+
+function encoded<Schema extends DescMessage>(schema: Schema, message: MessageInitShape<Schema>): Uint8Array {
+  return toBinary(schema, create(schema, message));
 }
 
 export function createSandboxService(options: SandboxServiceOptions) {
@@ -183,10 +187,11 @@ export function createSandboxService(options: SandboxServiceOptions) {
           payload: toBinary(pb.SpawnRequestSchema, request),
           required: true,
         },
-        () => spawn(request, context),
+        // Kept as bytes: an answer is remembered for minutes, and its objects would take several times as much.
+        async () => encoded(pb.SpawnResponseSchema, await spawn(request, context)),
       ),
 
-    exec: (request: pb.ExecRequest, context: CallContext): Promise<Response<typeof pb.ExecResponseSchema>> =>
+    exec: (request: pb.ExecRequest, context: CallContext): Promise<Uint8Array> =>
       idempotency.once(
         {
           tenant: context.caller.tenant,
@@ -198,11 +203,8 @@ export function createSandboxService(options: SandboxServiceOptions) {
         async () => {
           if (request.processId !== "") parseProcessId(request.processId);
           const process = processFromProto(request.process);
-          return {
-            process: processInfoToProto(
-              await registry.exec(context.caller, request.sandboxId, request.processId, process),
-            ),
-          };
+          const started = await registry.exec(context.caller, request.sandboxId, request.processId, process);
+          return encoded(pb.ExecResponseSchema, { process: processInfoToProto(started) });
         },
       ),
 
