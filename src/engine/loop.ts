@@ -3,7 +3,7 @@ import { RECORD, RECORD_KIND } from "../native/abi.js";
 import type { ArgumentShape, Exchange } from "../native/exchange.js";
 import { type Call, createCallWindow } from "./call.js";
 import { createDeadlines } from "./deadlines.js";
-import { EPERM, refuse, type Verdict } from "./verdict.js";
+import { refuse, type Verdict } from "./verdict.js";
 
 /** Handles one notified call of one sandbox. Never waits: what must wait returns `deferred`. */
 export interface Handler<Sandbox> {
@@ -78,8 +78,8 @@ export interface EngineLoop<Sandbox> extends Disposable {
   attachChannel(fd: number, events: ChannelEvents): Channel;
   /** To be called by a handler that then returns `deferred`. */
   defer(call: Call, options: DeferOptions): Deferred;
-  /** Makes the next turn return at once, so that more work of this thread is done soon. */
-  yieldSoon(): void;
+  /** Calls `act` after this many milliseconds, once. Returns how to call it off. */
+  after(timeoutMs: number, act: () => void): () => void;
   /** Runs until `stop`. */
   run(): void;
   stop(): void;
@@ -101,7 +101,13 @@ type Slot<Sandbox> =
   | { readonly kind: "channel"; readonly events: ChannelEvents }
   | { readonly kind: "task"; readonly waiting: Waiting };
 
+interface Timer {
+  readonly kind: "timer";
+  readonly act: () => void;
+}
+
 interface Waiting {
+  readonly kind: "call";
   readonly slot: number;
   readonly idLow: number;
   readonly idHigh: number;
@@ -116,7 +122,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   const { exchange, events, spinUs } = options;
   const { bytes, words } = exchange;
   const call = createCallWindow(exchange);
-  const deadlines = createDeadlines<Waiting>();
+  const deadlines = createDeadlines<Waiting | Timer>();
   const slots: Slot<Sandbox>[] = [];
   const freeSlots: number[] = [];
   /** Vacated in this turn. Records of the turn may still name them, so they are free only in the next. */
@@ -279,10 +285,12 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
 
   function expire(): void {
     const nowMs = performance.now();
-    for (let waiting = deadlines.takeDue(nowMs); waiting !== undefined; waiting = deadlines.takeDue(nowMs)) {
-      if (!finish(waiting)) continue;
-      answer(waiting.slot, waiting.idLow, waiting.idHigh, { kind: "errno", errno: EPERM });
-      waiting.options.onExpired();
+    for (let due = deadlines.takeDue(nowMs); due !== undefined; due = deadlines.takeDue(nowMs)) {
+      if (due.kind === "timer") due.act();
+      else if (finish(due)) {
+        answer(due.slot, due.idLow, due.idHigh, refuse);
+        due.options.onExpired();
+      }
       if (exchange.answerRoom() < 1024) {
         soon = true;
         return;
@@ -317,6 +325,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     },
     defer(deferredCall, deferOptions) {
       const waiting: Waiting = {
+        kind: "call",
         slot: deferredCall.slot,
         idLow: deferredCall.idLow,
         idHigh: deferredCall.idHigh,
@@ -340,8 +349,10 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
         isWaiting: () => waiting.state === "waiting" && exchange.isWaiting(waiting.slot, waiting.idLow, waiting.idHigh),
       };
     },
-    yieldSoon() {
-      soon = true;
+    after(timeoutMs, act) {
+      const timer: Timer = { kind: "timer", act };
+      deadlines.set(timer, performance.now() + timeoutMs);
+      return () => deadlines.clear(timer);
     },
     run() {
       running = true;

@@ -349,6 +349,8 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         sandboxId,
         processId: MAIN,
         policy: compiled.engine,
+        // Whoever asked for a single process waits for its end.
+        startMayWait: !record.execs,
         plan: compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId)),
         fds: process.streams.childFds,
         onSent: () => process.streams.launched(),

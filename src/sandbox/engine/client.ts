@@ -10,14 +10,7 @@ import { launchFailure } from "../launch/failure.js";
 import type { Grant, HeldCall, Settlement } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import type { AutomaticSettlement } from "../ports.js";
-import {
-  killMessage,
-  type LaunchId,
-  type StageTime,
-  signalMessage,
-  type WaitStatus,
-  type WardenMessage,
-} from "../warden/messages.js";
+import { killMessage, type LaunchId, type StageTime, signalMessage, type WaitStatus } from "../warden/messages.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
 
 /** A program that runs. */
@@ -71,6 +64,8 @@ export interface Launch {
   readonly sandboxId: string;
   readonly processId: string;
   readonly policy: EnginePolicy;
+  /** `onStarted` may come some milliseconds late, at once with what follows. */
+  readonly startMayWait: boolean;
   /** Bytes of `struct sg_plan`. */
   readonly plan: Buffer;
   readonly fds: readonly number[];
@@ -91,7 +86,6 @@ export interface Exec {
 }
 
 interface Launching {
-  pid: number;
   started(started: Started): void;
   reject(error: Error): void;
 }
@@ -212,20 +206,15 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     }
   }
 
-  function takeWarden(message: WardenMessage): void {
+  function takeWarden(message: Extract<FromEngine, { kind: "warden" }>["message"]): void {
     switch (message.kind) {
       case "hello":
         hello?.();
         return;
-      case "ready": {
-        const waiting = launching.get(message.launchId);
-        if (waiting !== undefined) waiting.pid = message.pid;
-        return;
-      }
       case "started": {
         const waiting = launching.get(message.launchId);
         launching.delete(message.launchId);
-        waiting?.started({ pid: waiting.pid, stages: message.stages });
+        waiting?.started({ pid: message.pid, stages: message.stages });
         return;
       }
       case "failed": {
@@ -287,7 +276,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
         onStarted(program);
         resolve();
       };
-      launching.set(launchId, { pid: 0, started, reject });
+      launching.set(launchId, { started, reject });
       if (plan.length <= INLINE_PLAN_BYTES) {
         sendWarden(plan, fds, onSent);
         return;
@@ -311,9 +300,9 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   return {
     newLaunchId: () => ++lastLaunchId,
     launch(launch) {
-      const { launchId, sandboxId, processId, policy } = launch;
+      const { launchId, sandboxId, processId, policy, startMayWait } = launch;
       // No wake: the engine looks here when the warden says that the launch is ready.
-      worker.postMessage({ kind: "expect", launchId, sandboxId, processId, policy } satisfies ToEngine);
+      worker.postMessage({ kind: "expect", launchId, sandboxId, processId, policy, startMayWait } satisfies ToEngine);
       return begin(launch);
     },
     exec(exec) {

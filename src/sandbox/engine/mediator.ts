@@ -68,7 +68,7 @@ export interface Origin {
 /** The main thread's registry of holds, as the mediator needs it. */
 export interface Holds {
   /** Announces a held call; `settled` is called at most once. */
-  begin(call: HeldCall, settled: (settlement: Settlement) => void): void;
+  begin(call: HeldCall, sandbox: EngineSandbox, settled: (settlement: Settlement) => void): void;
   /** The call is gone or refused: nobody need decide it any more. Ignored once it was settled. */
   withdraw(holdId: number): void;
 }
@@ -254,7 +254,7 @@ export function createMediator(options: MediatorOptions): Mediator {
   function ask(origin: Origin, subject: Subject, rule: string, waiting: Deferred, execution: Execution): number {
     waiting.extend(origin.sandbox.policy.maxHoldMs + HOLD_SLACK_MS);
     const call = heldCall(origin, subject, rule);
-    holds.begin(call, (settlement) => {
+    holds.begin(call, origin.sandbox, (settlement) => {
       waiting.extend(KEEPER_TIMEOUT_MS);
       carryOut(origin, settlement, waiting, execution);
     });

@@ -24,6 +24,8 @@ export type ToEngine =
       readonly sandboxId: string;
       readonly processId: string;
       readonly policy: EnginePolicy;
+      /** The news of its start may come a moment later, together with that of its end. */
+      readonly startMayWait: boolean;
     }
   /** Likewise for one more process of a sandbox. */
   | {
@@ -45,7 +47,7 @@ export type ToEngine =
   | { readonly kind: "stop" };
 
 export type FromEngine =
-  | { readonly kind: "warden"; readonly message: WardenMessage }
+  | { readonly kind: "warden"; readonly message: Exclude<WardenMessage, { kind: "ready" }> }
   | { readonly kind: "warden_ended" }
   | { readonly kind: "held"; readonly call: HeldCall }
   /** The call of a hold vanished, or its last deadline passed. */

@@ -14,13 +14,18 @@ export interface EngineSandbox {
   readonly launchId: LaunchId;
   readonly sandboxId: string;
   readonly policy: EnginePolicy;
+  /** Nobody waits for the news that its program started. */
+  readonly startMayWait: boolean;
   readonly judge: Judge;
   readonly network: NetworkJudge;
   /** Process ids by pid of each started process. */
   readonly processes: Map<number, string>;
   /** Started processes whose own execve has not come yet. */
   readonly launching: Set<number>;
+  /** Until its end: then no process of the sandbox is left, which nobody knows better than the kernel. */
   listener: Listener | undefined;
+  /** The warden has let go of the sandbox. */
+  released: boolean;
   keeper: Keeper | undefined;
 }
 

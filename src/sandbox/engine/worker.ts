@@ -13,7 +13,7 @@ import { createTasks } from "../../native/task.js";
 import { createHandlers } from "../handlers/table.js";
 import type { HeldCall, Settlement } from "../model.js";
 import { createKeeper } from "../warden/keeper.js";
-import { type LaunchId, parseWardenMessage } from "../warden/messages.js";
+import { type LaunchId, parseWardenMessage, type WardenMessage } from "../warden/messages.js";
 import { createMediator } from "./mediator.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
 import { createJudge, createNetworkJudge, type EngineSandbox, type GrantEvents } from "./sandbox.js";
@@ -22,11 +22,17 @@ import { createJudge, createNetworkJudge, type EngineSandbox, type GrantEvents }
 const MESSAGES_PER_TURN = 1024;
 /** Uses of grants are told to the main thread no more often than this, while the loop turns. */
 const USES_DELAY_MS = 100;
+/** Longest that killed processes are waited for; a task that hangs in the kernel must not keep a sandbox for ever. */
+const DYING_MS = 5000;
+/** Longest that the start of a program is kept back where it may be. */
+const START_DELAY_MS = 3;
 
 interface Held {
   readonly call: HeldCall;
   readonly settled: (settlement: Settlement) => void;
 }
+
+type StartMessage = Extract<WardenMessage, { kind: "started" }>;
 
 interface Expected {
   readonly processId: string;
@@ -40,6 +46,8 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
   const expected = new Map<LaunchId, Expected>();
   const processIds = new Map<LaunchId, { readonly sandbox: EngineSandbox; readonly pid: number }>();
   const held = new Map<number, Held>();
+  /** Starts that are told a moment later, or with what comes next of the sandbox. */
+  const heldStarts = new Map<LaunchId, { readonly message: StartMessage; cancel(): void }>();
   let outbox: FromEngine[] = [];
 
   let grantUses = new Map<string, number>();
@@ -64,13 +72,15 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     wakeFd: start.wakeFd,
     spinUs: start.spinUs,
     events: {
-      onListenerEnd: () => undefined, // the warden tells of exits; the listener only had to be let go
-      onListenerFault: (sandbox, errno) =>
-        post({
-          kind: "lost",
-          sandboxLaunchId: sandbox.launchId,
-          message: `its notification listener failed with errno ${errno}`,
-        }),
+      onListenerEnd(sandbox) {
+        sandbox.listener = undefined;
+        if (sandbox.released) conclude(sandbox);
+      },
+      onListenerFault(sandbox, errno) {
+        sandbox.listener = undefined;
+        const message = `its notification listener failed with errno ${errno}`;
+        post({ kind: "lost", sandboxLaunchId: sandbox.launchId, message });
+      },
       onError(error, sandbox) {
         const known = error instanceof Error ? error : new Error(String(error));
         post({ kind: "error", sandboxId: sandbox?.sandboxId ?? "", message: known.message, stack: known.stack ?? "" });
@@ -94,8 +104,9 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     tasks: createTasks(library),
     post,
     holds: {
-      begin(call, settled) {
+      begin(call, sandbox, settled) {
         held.set(call.holdId, { call, settled });
+        tellStart(sandbox.launchId);
         post({ kind: "held", call });
       },
       withdraw(holdId) {
@@ -119,7 +130,13 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     switch (message.kind) {
       case "ready":
         takeReady(message.launchId, message.pid, fds);
-        break;
+        return;
+      case "started": {
+        const sandbox = sandboxes.get(message.launchId);
+        if (sandbox?.startMayWait === true) holdStart(sandbox, message);
+        else post({ kind: "warden", message });
+        return;
+      }
       case "exited":
       case "failed": {
         const process = processIds.get(message.launchId);
@@ -133,16 +150,39 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       }
       case "gone": {
         const sandbox = sandboxes.get(message.launchId);
-        if (sandbox !== undefined) forget(sandbox);
-        break;
+        if (sandbox === undefined) return;
+        sandbox.released = true;
+        if (sandbox.listener === undefined) conclude(sandbox);
+        // Killed is not dead: the last ones may still be on their way out.
+        else loop.after(DYING_MS, () => conclude(sandbox));
+        return;
       }
       case "hello":
-      case "started":
-        break;
+        post({ kind: "warden", message });
+        return;
       default:
         message satisfies never;
     }
+    tellStart(message.launchId);
     post({ kind: "warden", message });
+  }
+
+  /**
+   * Keeps the news of a start for a moment. A short program has ended by then, and the main thread and its
+   * client are woken once instead of twice, while the program still needs the processor.
+   */
+  function holdStart(sandbox: EngineSandbox, message: StartMessage): void {
+    const { launchId } = sandbox;
+    const cancel = loop.after(START_DELAY_MS, () => tellStart(launchId));
+    heldStarts.set(launchId, { message, cancel });
+  }
+
+  function tellStart(launchId: LaunchId): void {
+    const start = heldStarts.get(launchId);
+    if (start === undefined) return;
+    heldStarts.delete(launchId);
+    start.cancel();
+    post({ kind: "warden", message: start.message });
   }
 
   /** Attaches what a launch made, and only then lets it go on. What cannot be attached is killed. */
@@ -178,6 +218,14 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     }
   }
 
+  /** Nothing of the sandbox is left. */
+  function conclude(sandbox: EngineSandbox): void {
+    if (!sandboxes.has(sandbox.launchId)) return;
+    forget(sandbox);
+    tellStart(sandbox.launchId);
+    post({ kind: "warden", message: { kind: "gone", launchId: sandbox.launchId } });
+  }
+
   function forget(sandbox: EngineSandbox): void {
     sandboxes.delete(sandbox.launchId);
     sandbox.keeper?.close();
@@ -197,16 +245,18 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
   function take(message: ToEngine): void {
     switch (message.kind) {
       case "expect": {
-        const { launchId, sandboxId, policy } = message;
+        const { launchId, sandboxId, policy, startMayWait } = message;
         const sandbox: EngineSandbox = {
           launchId,
           sandboxId,
           policy,
+          startMayWait,
           judge: createJudge(policy, grantEvents),
           network: createNetworkJudge(policy.network.allow, policy.network.deny, policy.network.grantable),
           processes: new Map(),
           launching: new Set(),
           listener: undefined,
+          released: false,
           keeper: undefined,
         };
         sandboxes.set(launchId, sandbox);

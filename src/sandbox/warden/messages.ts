@@ -19,7 +19,12 @@ export type LaunchId = number;
 export type WardenMessage =
   | { readonly kind: "hello"; readonly abi: number; readonly pid: number }
   | { readonly kind: "ready"; readonly launchId: LaunchId; readonly pid: number; readonly innerPid: number }
-  | { readonly kind: "started"; readonly launchId: LaunchId; readonly stages: readonly StageTime[] }
+  | {
+      readonly kind: "started";
+      readonly launchId: LaunchId;
+      readonly pid: number;
+      readonly stages: readonly StageTime[];
+    }
   | {
       readonly kind: "failed";
       readonly launchId: LaunchId;
@@ -72,7 +77,7 @@ export function parseWardenMessage(packet: Buffer): WardenMessage {
         innerPid: packet.readUInt32LE(READY.at.inner_pid),
       };
     case MESSAGE_TYPE.started:
-      return { kind: "started", launchId, stages: stageTimes(packet) };
+      return { kind: "started", launchId, pid: packet.readUInt32LE(STARTED.at.pid), stages: stageTimes(packet) };
     case MESSAGE_TYPE.failed: {
       const length = packet.readUInt32LE(FAILED.at.detail);
       return {
