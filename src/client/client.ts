@@ -38,6 +38,7 @@ export interface SandgateClient extends Disposable {
 const channelOptions: ClientOptions = {
   // A proxy from the environment has no business with a local service.
   "grpc.enable_http_proxy": 0,
+  "grpc.enable_channelz": 0,
   "grpc.service_config_disable_resolution": 1,
   // Connections are not shared with other clients of this process, so that close() closes.
   "grpc.use_local_subchannel_pool": 1,

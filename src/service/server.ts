@@ -39,6 +39,8 @@ const limits: GrpcOptions = {
   "grpc.max_receive_message_length": maxMessageBytes,
   "grpc.max_send_message_length": maxMessageBytes,
   "grpc-node.max_session_memory": 64,
+  // Nobody looks at it, and each call would keep its books.
+  "grpc.enable_channelz": 0,
 };
 
 /** A frozen peer of a Unix socket is seen by nobody, but harms nobody; a vanished machine must be noticed. */
