@@ -1,12 +1,13 @@
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { baselineTrees } from "../src/sandbox/policy/sane.js";
 import { buildBenchNative } from "./build.js";
 import { bareNumber, startBenchServer } from "./harness.js";
 import { median, type Row } from "./report.js";
 
 const FILES = 10_000;
-const ROUNDS = 5;
+const ROUNDS = 21;
 
 /** Opening, reading and closing files under a static policy, beside Landlock alone. */
 export async function filesBench(): Promise<Row[]> {
@@ -16,10 +17,12 @@ export async function filesBench(): Promise<Row[]> {
     for (let i = 0; i < FILES; i++) writeFileSync(join(directory, `${i}`), "x");
     await using server = await startBenchServer("sandgate");
     const client = server.client();
+    // The same trees in as many layers, so that what differs is the filter and the service.
+    const trees = [...baselineTrees().map(({ path }) => path), directory, dirname(guest)].join(":");
     const bare: number[] = [];
     const ours: number[] = [];
     for (let round = 0; round < ROUNDS; round++) {
-      bare.push(bareNumber(spawner, "landlock", guest, "files", directory, `${FILES}`));
+      bare.push(bareNumber(spawner, "landlock", "2", trees, guest, "files", directory, `${FILES}`));
       let output = "";
       const spec = { filesystem: { readable: [directory] } };
       for await (const { part } of client.sandbox.run({

@@ -10,7 +10,7 @@ import { buildBenchNative } from "./build.js";
 import type { NotifyJob } from "./notify-worker.js";
 import { busyLoad, median, type Row } from "./report.js";
 
-const CALLS = 20_000;
+const CALLS = 60_000;
 const ROUNDS = 5;
 export const SPIN_US = 0;
 

@@ -3,7 +3,7 @@
  * Bare comparisons.
  *   latency COUNT PROGRAM [ARG…]           posix_spawn and wait, one after another; prints the median in µs
  *   rate PARALLEL COUNT PROGRAM [ARG…]     COUNT in all, PARALLEL at a time; prints how many a second
- *   landlock PROGRAM [ARG…]                executes PROGRAM under a Landlock rule that grants reading / and nothing else
+ *   landlock LAYERS PATH[:PATH…] PROGRAM [ARG…]   executes PROGRAM under so many equal layers that let it read the paths
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -13,6 +13,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -86,19 +87,32 @@ static int rate(long parallel, long count, char **argv)
 	return 0;
 }
 
-/* landlock(7), ABI 1: EXECUTE, READ_FILE and READ_DIR beneath /, everything else that ABI 1 knows refused. */
-static int under_landlock(char **argv)
+/* landlock(7): EXECUTE, READ_FILE, READ_DIR beneath each path; everything else that ABI 5 knows is refused. */
+static int under_landlock(long layers, char *paths, char **argv)
 {
-	uint64_t handled = (1 << 13) - 1;
-	struct __attribute__((packed)) {
-		uint64_t access;
-		int32_t parent;
-	} rule = { 1 << 0 | 1 << 2 | 1 << 3, open("/", O_PATH | O_CLOEXEC) };
+	uint64_t handled = (1 << 16) - 1;
 	int ruleset = (int)syscall(SYS_landlock_create_ruleset, &handled, sizeof(handled), 0);
 
-	if (ruleset < 0 || syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) < 0 ||
-	    prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0 || syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
-		return 1;
+	for (char *path = strtok(paths, ":"); path; path = strtok(NULL, ":")) {
+		struct __attribute__((packed)) {
+			uint64_t access;
+			int32_t parent;
+		} rule = { 1 << 0 | 1 << 2, open(path, O_PATH | O_CLOEXEC) };
+		struct stat status;
+
+		if (rule.parent < 0 || fstat(rule.parent, &status) < 0)
+			continue; /* as in the baseline: what is not there grants nothing */
+		if (S_ISDIR(status.st_mode))
+			rule.access |= 1 << 3;
+		if (syscall(SYS_landlock_add_rule, ruleset, 1, &rule, 0) < 0)
+			return 1;
+		close(rule.parent);
+	}
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	for (long i = 0; i < layers; i++)
+		if (syscall(SYS_landlock_restrict_self, ruleset, 0) < 0)
+			return 1;
+	close(ruleset);
 	execv(argv[0], argv);
 	return 1;
 }
@@ -109,7 +123,7 @@ int main(int argc, char **argv)
 		return latency(atol(argv[2]), argv + 3);
 	if (argc >= 5 && strcmp(argv[1], "rate") == 0)
 		return rate(atol(argv[2]), atol(argv[3]), argv + 4);
-	if (argc >= 3 && strcmp(argv[1], "landlock") == 0)
-		return under_landlock(argv + 2);
+	if (argc >= 5 && strcmp(argv[1], "landlock") == 0)
+		return under_landlock(atol(argv[2]), argv[3], argv + 4);
 	return 2;
 }
