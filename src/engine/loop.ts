@@ -1,8 +1,8 @@
 import { closeSync } from "node:fs";
+import { createDeadlineHeap, type Deadline, noDeadline } from "../base/deadlines.js";
 import { RECORD, RECORD_KIND } from "../native/abi.js";
 import type { ArgumentShape, Exchange } from "../native/exchange.js";
 import { type Call, createCallWindow } from "./call.js";
-import { createDeadlines } from "./deadlines.js";
 import { refuse, type Verdict } from "./verdict.js";
 
 /** Handles one notified call of one sandbox. Never waits: what must wait returns `deferred`. */
@@ -101,12 +101,12 @@ type Slot<Sandbox> =
   | { readonly kind: "channel"; readonly events: ChannelEvents }
   | { readonly kind: "task"; readonly waiting: Waiting };
 
-interface Timer {
+interface Timer extends Deadline {
   readonly kind: "timer";
   readonly act: () => void;
 }
 
-interface Waiting {
+interface Waiting extends Deadline {
   readonly kind: "call";
   readonly slot: number;
   readonly idLow: number;
@@ -122,7 +122,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   const { exchange, events, spinUs } = options;
   const { bytes, words } = exchange;
   const call = createCallWindow(exchange);
-  const deadlines = createDeadlines<Waiting | Timer>();
+  const deadlines = createDeadlineHeap<Waiting | Timer>();
   const slots: Slot<Sandbox>[] = [];
   const freeSlots: number[] = [];
   /** Vacated in this turn. Records of the turn may still name them, so they are free only in the next. */
@@ -283,6 +283,12 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     }
   }
 
+  /** Rounded up, so that what is waited for is due; -1 when there is nothing. */
+  function untilNextMs(): number {
+    const nextMs = deadlines.nextMs();
+    return nextMs === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(nextMs - performance.now()));
+  }
+
   function expire(): void {
     const nowMs = performance.now();
     for (let due = deadlines.takeDue(nowMs); due !== undefined; due = deadlines.takeDue(nowMs)) {
@@ -325,6 +331,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     },
     defer(deferredCall, deferOptions) {
       const waiting: Waiting = {
+        ...noDeadline,
         kind: "call",
         slot: deferredCall.slot,
         idLow: deferredCall.idLow,
@@ -350,14 +357,14 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
       };
     },
     after(timeoutMs, act) {
-      const timer: Timer = { kind: "timer", act };
+      const timer: Timer = { ...noDeadline, kind: "timer", act };
       deadlines.set(timer, performance.now() + timeoutMs);
       return () => deadlines.clear(timer);
     },
     run() {
       running = true;
       while (running) {
-        const timeoutMs = soon ? 0 : deadlines.untilNext(performance.now());
+        const timeoutMs = soon ? 0 : untilNextMs();
         const spin = busy ? spinUs : 0;
         soon = false;
         busy = false;

@@ -1,6 +1,7 @@
 import type { Clock } from "../../base/clock.js";
+import { type Deadline, noDeadline } from "../../base/deadlines.js";
 import { SandboxError } from "../../base/errors.js";
-import { createDeadlines, type Deadline, noDeadline } from "./deadlines.js";
+import { createDeadlines } from "./deadlines.js";
 import type { GrantRecord, SandboxSelector } from "./decider.js";
 import { selects } from "./decider.js";
 

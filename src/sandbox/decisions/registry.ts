@@ -1,9 +1,10 @@
 import { type Clock, systemClock } from "../../base/clock.js";
+import { type Deadline, noDeadline } from "../../base/deadlines.js";
 import { SandboxError } from "../../base/errors.js";
 import type { EventBody, EventSink, Fallback, Grant, HeldCall, Settlement, VerdictSource } from "../model.js";
 import { compileMatch } from "../policy/match.js";
 import type { HoldEngine, HoldIntake, HoldSubject } from "../ports.js";
-import { createDeadlines, type Deadline, noDeadline } from "./deadlines.js";
+import { createDeadlines } from "./deadlines.js";
 import {
   type DeciderOptions,
   type DeciderSession,

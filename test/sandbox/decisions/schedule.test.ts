@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { createDeadlines, noDeadline } from "../../../src/sandbox/decisions/deadlines.js";
+import { noDeadline } from "../../../src/base/deadlines.js";
+import { createDeadlines } from "../../../src/sandbox/decisions/deadlines.js";
 import type { VerdictAction } from "../../../src/sandbox/decisions/decider.js";
 import type { Fallback } from "../../../src/sandbox/model.js";
 import { createManualClock } from "../../support/clock.js";
