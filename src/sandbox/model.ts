@@ -83,7 +83,6 @@ export interface LifetimePolicy {
 }
 
 export interface JournalPolicy {
-  readonly maxEvents: number;
   readonly maxOutputBytes: number;
   readonly recordAutomatic: boolean;
 }

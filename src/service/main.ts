@@ -68,7 +68,6 @@ const DEFAULTS: SpecDefaults = {
   maxHeld: 1024,
   retainAfterExitMs: 5 * 60_000,
   maxOutputBytes: 1 << 20,
-  maxEvents: JOURNAL_EVENTS,
 };
 
 function packageVersion(): string {

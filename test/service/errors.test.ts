@@ -164,6 +164,7 @@ const unimplemented: readonly Case[] = [
   },
   { what: "virtual ports", spec: { network: { remapPorts: true } }, refusal: later("spec.network.remap_ports") },
   { what: "a disk limit", spec: { limits: { diskBytes: 1n } }, refusal: later("spec.limits.disk_bytes") },
+  { what: "a journal of its own", spec: { journal: { maxEvents: 5 } }, refusal: later("spec.journal.max_events") },
 ];
 
 const unavailable: readonly Case[] = [

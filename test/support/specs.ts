@@ -61,7 +61,7 @@ export function specOf(parts: SpecParts = {}): SandboxSpec {
     rules: parts.rules ?? [],
     protections: { mayDegrade: [], disabled: [], ...parts.protections },
     lifetime: { maxDurationMs: 0, maxUnattendedMs: 0, retainAfterExitMs: 0, ...parts.lifetime },
-    journal: { maxEvents: 100, maxOutputBytes: 65_536, recordAutomatic: false, ...parts.journal },
+    journal: { maxOutputBytes: 65_536, recordAutomatic: false, ...parts.journal },
     checkpointable: parts.checkpointable ?? false,
   };
 }

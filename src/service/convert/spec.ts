@@ -25,7 +25,6 @@ export interface SpecDefaults {
   readonly maxHeld: number;
   readonly retainAfterExitMs: number;
   readonly maxOutputBytes: number;
-  readonly maxEvents: number;
 }
 
 const EPERM = 1;
@@ -219,6 +218,7 @@ function refuseUnimplemented(spec: pb.SandboxSpec): void {
   if (network?.remapPorts === true) throw notYet("spec.network.remap_ports");
   if (limits !== undefined && limits.diskBytes !== 0n) throw notYet("spec.limits.disk_bytes");
   if (lifetime?.maxUnattended !== undefined) throw notYet("spec.lifetime.max_unattended");
+  if (spec.journal !== undefined && spec.journal.maxEvents !== 0) throw notYet("spec.journal.max_events");
 }
 
 /** A spec of the API as the domain's, defaults filled in. Throws `SandboxError` naming the field at fault. */
@@ -273,7 +273,6 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
       ),
     },
     journal: {
-      maxEvents: journal === undefined || journal.maxEvents === 0 ? defaults.maxEvents : journal.maxEvents,
       maxOutputBytes:
         journal === undefined || journal.maxOutputBytes === 0 ? defaults.maxOutputBytes : journal.maxOutputBytes,
       recordAutomatic: journal?.recordAutomatic ?? false,

@@ -243,7 +243,7 @@ export const PathMappingSchema: GenMessage<PathMapping> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_policy, 2);
 
 /**
- * Network access. The default is none: sockets of the internet families can be made, but reach nothing.
+ * Network access. The default is none: sockets of the internet families cannot even be made (EACCES).
  *
  * @generated from message sandgate.v1.NetworkPolicy
  */
@@ -622,6 +622,7 @@ export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
  *  - landlock_refer: files move between directories only where both permit it.
  *  - seccomp_notify: the system-call filter, and held calls.
  *  - wait_killable: an ordinary signal does not disturb a call that is held.
+ *  - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole; this version has none of them.
  *  - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
  *  - user_namespace: a user namespace of its own, where the service does not run as root.
  *  - bounding_set: the capability bounding set is empty.
@@ -698,7 +699,8 @@ export const LifetimePolicySchema: GenMessage<LifetimePolicy> = /*@__PURE__*/
  */
 export type JournalPolicy = Message<"sandgate.v1.JournalPolicy"> & {
   /**
-   * Events kept for late and returning watchers; zero means the server's default.
+   * Events kept for late and returning watchers. This version keeps one journal for all sandboxes and refuses
+   * any other value than zero with UNIMPLEMENTED.
    *
    * @generated from field: uint32 max_events = 1;
    */
@@ -795,7 +797,8 @@ export const HoldPolicySchema: GenMessage<HoldPolicy> = /*@__PURE__*/
 
 /**
  * A class of syscalls to hold. A trigger names syscalls, categories, or both. This version can hold the
- * execve, connect and open families; GetServerInfo lists their names.
+ * execve, connect and open families, and some calls that are judged by their registers alone; GetServerInfo
+ * lists their names.
  *
  * @generated from message sandgate.v1.HoldTrigger
  */

@@ -108,7 +108,7 @@ export type WatchRequest = Message<"sandgate.v1.WatchRequest"> & {
   maxDelay?: Duration | undefined;
 
   /**
-   * Events in one message at most; zero means 256.
+   * Events in one message at most: 1 to 64; zero means 64.
    *
    * @generated from field: uint32 max_batch = 10;
    */

@@ -727,7 +727,7 @@ func (x *PathMapping) GetReadOnly() bool {
 	return false
 }
 
-// Network access. The default is none: sockets of the internet families can be made, but reach nothing.
+// Network access. The default is none: sockets of the internet families cannot even be made (EACCES).
 type NetworkPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Destinations that may be reached.
@@ -1381,6 +1381,7 @@ func (x *WorkdirSpec) GetOnFailure() WorkdirAction {
 //   - landlock_refer: files move between directories only where both permit it.
 //   - seccomp_notify: the system-call filter, and held calls.
 //   - wait_killable: an ordinary signal does not disturb a call that is held.
+//   - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole; this version has none of them.
 //   - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
 //   - user_namespace: a user namespace of its own, where the service does not run as root.
 //   - bounding_set: the capability bounding set is empty.
@@ -1510,7 +1511,8 @@ func (x *LifetimePolicy) GetRetainAfterExit() *durationpb.Duration {
 // Journal settings of a sandbox.
 type JournalPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Events kept for late and returning watchers; zero means the server's default.
+	// Events kept for late and returning watchers. This version keeps one journal for all sandboxes and refuses
+	// any other value than zero with UNIMPLEMENTED.
 	MaxEvents uint32 `protobuf:"varint,1,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
 	// Bytes kept of each output stream; zero means 1 MiB. What happens beyond is ProcessSpec.output_overflow.
 	MaxOutputBytes uint32 `protobuf:"varint,2,opt,name=max_output_bytes,json=maxOutputBytes,proto3" json:"max_output_bytes,omitempty"`
@@ -1676,7 +1678,8 @@ func (x *HoldPolicy) GetCoalesce() bool {
 }
 
 // A class of syscalls to hold. A trigger names syscalls, categories, or both. This version can hold the
-// execve, connect and open families; GetServerInfo lists their names.
+// execve, connect and open families, and some calls that are judged by their registers alone; GetServerInfo
+// lists their names.
 type HoldTrigger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Syscall names, such as "execve"; unknown names refuse the spawn.

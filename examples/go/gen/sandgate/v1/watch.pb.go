@@ -326,7 +326,7 @@ type WatchRequest struct {
 	ProgressInterval *durationpb.Duration `protobuf:"bytes,8,opt,name=progress_interval,json=progressInterval,proto3" json:"progress_interval,omitempty"`
 	// Wait this long to fill a message; unset means 5 milliseconds. Zero sends at once.
 	MaxDelay *durationpb.Duration `protobuf:"bytes,9,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
-	// Events in one message at most; zero means 256.
+	// Events in one message at most: 1 to 64; zero means 64.
 	MaxBatch uint32 `protobuf:"varint,10,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
 	// Events kept for this reader while it does not read; zero means the server's default.
 	Buffer uint32 `protobuf:"varint,11,opt,name=buffer,proto3" json:"buffer,omitempty"`
