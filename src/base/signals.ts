@@ -1,31 +1,3 @@
-/** A signal that aborts with the first of several, and lets go of them when disposed. */
-export interface LinkedSignal extends Disposable {
-  readonly signal: AbortSignal;
-}
-
-/**
- * Joins signals for one scope. Unlike `AbortSignal.any`, whose composites a long-lived signal keeps alive
- * on Node 20, the listeners are gone when the scope ends.
- */
-export function linkedSignal(...signals: readonly AbortSignal[]): LinkedSignal {
-  const controller = new AbortController();
-  const release = (): void => {
-    for (const signal of signals) signal.removeEventListener("abort", abort);
-  };
-  function abort(this: AbortSignal): void {
-    release();
-    controller.abort(this.reason);
-  }
-  for (const signal of signals) {
-    if (signal.aborted) {
-      abort.call(signal);
-      break;
-    }
-    signal.addEventListener("abort", abort);
-  }
-  return { signal: controller.signal, [Symbol.dispose]: release };
-}
-
 /** A promise with its two ends. (`Promise.withResolvers` is not in Node 20.) */
 export interface Deferred<Value> {
   readonly promise: Promise<Value>;

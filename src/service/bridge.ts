@@ -24,7 +24,7 @@ import type {
   UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { SandboxError } from "../base/errors.js";
-import { createDeferred, linkedSignal } from "../base/signals.js";
+import { createDeferred } from "../base/signals.js";
 import type { Authenticate, Caller } from "./auth.js";
 import { type ReportBug, statusOf } from "./status.js";
 
@@ -204,6 +204,21 @@ async function pump(call: WritableCall, answers: AsyncIterable<unknown>, signal:
   }
 }
 
+interface CallEnding extends Disposable {
+  readonly signal: AbortSignal;
+}
+
+/** A signal of one call's end: its client left, or the server does. */
+function watchEnding(call: AnyCall, over: AbortSignal): CallEnding {
+  const controller = new AbortController();
+  const stop = (): void => controller.abort(over.reason);
+  call.on("cancelled", () => controller.abort(clientLeft));
+  over.addEventListener("abort", stop);
+  if (call.cancelled) controller.abort(clientLeft);
+  else if (over.aborted) stop();
+  return { signal: controller.signal, [Symbol.dispose]: () => over.removeEventListener("abort", stop) };
+}
+
 /** Every call that ends, ends with its client leaving: made once, since an error's stack trace is not free. */
 const clientLeft = new SandboxError("cancelled", "the client ended the call");
 
@@ -217,20 +232,25 @@ function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean,
     act: (context: CallContext) => Promise<void>,
     refuse: (error: unknown) => void,
   ): Promise<void> {
-    const cancelled = new AbortController();
-    const cancel = (): void => cancelled.abort(clientLeft);
-    call.on("cancelled", cancel);
-    // Metadata that came before the handler did may already have been followed by the end.
-    if (call.cancelled) cancel();
-    using linked = linkedSignal(cancelled.signal, over);
+    // Made when it is first looked at: most unary handlers never do, and a signal costs more than they take.
+    let ending: CallEnding | undefined;
     try {
+      over.throwIfAborted();
       const header = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
       const caller = authenticate(call.getPeer(), header("authorization"));
-      linked.signal.throwIfAborted();
-      await act({ caller, signal: linked.signal, traceparent: header("traceparent") ?? "" });
+      await act({
+        caller,
+        traceparent: header("traceparent") ?? "",
+        get signal() {
+          ending ??= watchEnding(call, over);
+          return ending.signal;
+        },
+      });
     } catch (error) {
       // After an abort, whatever the handler threw is a consequence of it.
-      if (!cancelled.signal.aborted) refuse(over.aborted ? over.reason : error);
+      if (!call.cancelled) refuse(over.aborted ? over.reason : error);
+    } finally {
+      ending?.[Symbol.dispose]();
     }
   }
 
