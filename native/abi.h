@@ -33,7 +33,7 @@ enum sg_record_kind {
 	SG_RECORD_MESSAGE = 3,  /* a packet came in on a channel, perhaps with descriptors */
 	SG_RECORD_TASK = 4,     /* the task of a held call ended; the pidfd was removed and closed */
 	SG_RECORD_WAKE = 5,     /* the main thread has something for the engine */
-	SG_RECORD_OUTCOME = 6,  /* an answer that asked for its outcome, or failed */
+	SG_RECORD_OUTCOME = 6,  /* an answer failed, and not because its caller was gone */
 	SG_RECORD_FAULT = 7,    /* receiving on a source failed with an errno that is not "look again" */
 };
 
@@ -76,7 +76,6 @@ enum sg_answer_kind {
 };
 
 #define SG_ANSWER_CONTINUE (1u << 0) /* SECCOMP_USER_NOTIF_FLAG_CONTINUE */
-#define SG_ANSWER_REPORT (1u << 1)   /* make an OUTCOME record also when it succeeded */
 
 /* A failed ADDFD is answered EPERM by the library itself, and reported. */
 struct sg_answer {

@@ -114,8 +114,8 @@ static void send_answers(struct engine *engine, uint32_t count)
 
 		if (fd < 0 && answer->kind == SG_ANSWER_FD)
 			close(answer->fd);
-		/* ENOENT: the caller died first, which is no failure unless someone wants to know. */
-		if ((answer->flags & SG_ANSWER_REPORT) || (result < 0 && result != -ENOENT)) {
+		/* ENOENT: the caller died first, which is no failure. */
+		if (result < 0 && result != -ENOENT) {
 			struct sg_record *record = append_record(engine, SG_RECORD_OUTCOME, answer->slot);
 
 			record->id = answer->id;

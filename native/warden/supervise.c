@@ -275,6 +275,8 @@ static void explain_silence(struct warden *warden, struct launch *launch, const 
 	if (ending != NULL && WIFSIGNALED(ending->status)) {
 		snprintf(text, sizeof(text), "killed by signal %d", WTERMSIG(ending->status));
 		error = -EINTR;
+	} else if (ending == NULL && is_exec(launch) && !launch->known) {
+		snprintf(text, sizeof(text), "nursery"); /* which died with the packet, or before it made the process */
 	}
 	set_failure(launch, stage, error, text, strlen(text));
 	if (launch->sharing)

@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import { createDeadlineHeap, type Deadline, noDeadline } from "../base/deadlines.js";
-import { RECORD, RECORD_KIND } from "../native/abi.js";
+import { MAX_FDS, RECORD, RECORD_KIND } from "../native/abi.js";
 import type { ArgumentShape, Exchange } from "../native/exchange.js";
 import { type Call, createCallWindow } from "./call.js";
 import { refuse, type Verdict } from "./verdict.js";
@@ -232,7 +232,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
 
   function handleMessage(offset: number, index: number): void {
     const fds: number[] = [];
-    for (let i = 0; i < 8; i++) {
+    for (let i = 0; i < MAX_FDS; i++) {
       const fd = bytes.readInt32LE(offset + RECORD.at.fds + i * 4);
       if (fd >= 0) fds.push(fd);
     }
@@ -290,6 +290,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   }
 
   function expire(): void {
+    if (deadlines.nextMs() === Number.POSITIVE_INFINITY) return;
     const nowMs = performance.now();
     for (let due = deadlines.takeDue(nowMs); due !== undefined; due = deadlines.takeDue(nowMs)) {
       if (due.kind === "timer") due.act();

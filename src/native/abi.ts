@@ -77,7 +77,7 @@ export const SOURCE = { listener: 1, channel: 2, task: 3, wake: 4 } as const;
 export const RECORD_KIND = { call: 1, terminal: 2, message: 3, task: 4, wake: 5, outcome: 6, fault: 7 } as const;
 
 export const ANSWER_KIND = { send: 1, fd: 2 } as const;
-export const ANSWER_FLAG = { continue: 1, report: 2 } as const;
+export const ANSWER_FLAG = { continue: 1 } as const;
 
 export const SHAPE_KIND = { string: 1, bytes: 2, strings: 3 } as const;
 export const SHAPES_PER_CALL = 3;

@@ -1,4 +1,4 @@
-import { ANSWER, ANSWER_FLAG, ANSWER_KIND, RECORD_KIND, SHAPE, SHAPES_PER_CALL } from "./abi.js";
+import { ANSWER, ANSWER_FLAG, ANSWER_KIND, MAX_FDS, SHAPE, SHAPE_KIND, SHAPES_PER_CALL, SOURCE } from "./abi.js";
 import { check, type Library } from "./library.js";
 
 /** Answers that fit one turn. */
@@ -14,9 +14,7 @@ export type ArgumentShape =
   | { readonly kind: "strings"; readonly arg: number; readonly limit: number };
 
 /** A source of the epoll set, under a slot number that the caller keeps until its terminal record. */
-export type SourceKind = "listener" | "channel" | "task" | "wake";
-
-const SOURCE_TYPES: Readonly<Record<SourceKind, number>> = { listener: 1, channel: 2, task: 3, wake: 4 };
+export type SourceKind = keyof typeof SOURCE;
 
 /**
  * The engine's one conversation with the kernel. Single-threaded: the thread that made it is its only
@@ -53,7 +51,7 @@ export function createExchange(library: Library): Exchange {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, RECORD_BYTES / 4);
   const engine = check("sg_engine_create", library.engineCreate(new Uint8Array(answers.buffer), bytes, bytes.length));
   const idWords = new Uint32Array(2);
-  const fdWords = new Int32Array(8);
+  const fdWords = new Int32Array(MAX_FDS);
   let queued = 0;
   let open = true;
 
@@ -97,7 +95,7 @@ export function createExchange(library: Library): Exchange {
       const view = new DataView(table.buffer);
       for (const [i, shape] of shapes.entries()) {
         const at = i * SHAPE.bytes;
-        table[at + SHAPE.at.kind] = shape.kind === "string" ? 1 : shape.kind === "bytes" ? 2 : 3;
+        table[at + SHAPE.at.kind] = SHAPE_KIND[shape.kind];
         table[at + SHAPE.at.arg] = shape.arg;
         table[at + SHAPE.at.length_arg] = shape.kind === "bytes" ? shape.lengthArg : 0;
         view.setUint32(at + SHAPE.at.limit, shape.limit, true);
@@ -105,7 +103,7 @@ export function createExchange(library: Library): Exchange {
       check("sg_engine_shape", library.engineShape(engine, nr, table), `call ${nr}`);
     },
     add(slot, kind, fd) {
-      check("sg_engine_add", library.engineAdd(engine, slot, SOURCE_TYPES[kind], fd), kind);
+      check("sg_engine_add", library.engineAdd(engine, slot, SOURCE[kind], fd), kind);
     },
     remove(slot) {
       library.engineRemove(engine, slot);
@@ -126,5 +124,3 @@ export function createExchange(library: Library): Exchange {
     },
   };
 }
-
-export { RECORD_KIND };

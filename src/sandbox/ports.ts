@@ -2,7 +2,7 @@
  * What the parts of the main thread hand to each other. Each part gets what it needs from the one that
  * builds it (`src/service/main.ts`); none reaches for another.
  */
-import type { Grant, HeldCall, HoldPolicy, SandboxInfo, Settlement, VerdictSource } from "./model.js";
+import type { Grant, HeldCall, HoldPolicy, Settlement, VerdictSource } from "./model.js";
 
 /** Engine-side actions that the hold registry needs. */
 export interface HoldEngine {
@@ -55,12 +55,6 @@ export interface ProcessStreams {
   sandboxGone(): void;
   /** Frees buffers and closes everything. */
   dispose(): void;
-}
-
-/** Read access to sandboxes for services. */
-export interface SandboxLookup {
-  get(tenant: string, sandboxId: string): SandboxInfo;
-  list(tenant: string): readonly SandboxInfo[];
 }
 
 /** A call that the engine settled without asking, when the spec wants those recorded. */

@@ -33,22 +33,26 @@ export interface Execution {
 
 /** What handlers share: who calls, how a call is judged, and how it waits for a verdict. */
 export interface Mediator {
-  readonly loop: EngineLoop<EngineSandbox>;
   readonly tasks: Tasks;
   /**
    * Judges a subject, asks when it must, and runs exactly one of the execution's arms, now or later.
-   * `waiting` is the call's deferred answer.
+   * `waiting` is what `defer` gave for the call.
    */
-  settle(origin: Origin, subject: Subject, waiting: Deferred, execution: Execution): void;
+  settle(origin: Origin, subject: Subject, waiting: WaitingCall, execution: Execution): void;
   /**
    * Likewise for a call that the kernel itself carries out: answered in its own turn when no question
    * is needed, with `allowed` or an errno.
    */
   settleInKernel(call: Call, sandbox: EngineSandbox, subject: Subject, allowed: Continue): Verdict;
-  /** Defers a call, watching its task. */
-  defer(call: Call, origin: Origin, onEnd?: () => void): Deferred;
+  /** Defers a call, watching its task. When it ends unanswered, its hold is withdrawn and `onEnd` is called. */
+  defer(call: Call, onEnd?: () => void): WaitingCall;
   /** What of the call outlives its handler. */
   originOf(call: Call, sandbox: EngineSandbox): Origin;
+}
+
+/** A deferred call, and the hold that it waits for: 0 while there is none. */
+export interface WaitingCall extends Deferred {
+  holdId: number;
 }
 
 export type Continue = Extract<Verdict, { kind: "continue" }>;
@@ -106,8 +110,6 @@ function own(bytes: Buffer): Uint8Array {
 
 export function createMediator(options: MediatorOptions): Mediator {
   const { loop, tasks, holds, post } = options;
-  /** The hold that a deferred call waits for, so that the end of the call withdraws it. */
-  const holdIds = new WeakMap<Origin, { holdId: number }>();
   let lastHoldId = 0;
 
   function processIdOf(sandbox: EngineSandbox, pid: number): string {
@@ -235,14 +237,20 @@ export function createMediator(options: MediatorOptions): Mediator {
     };
   }
 
-  function defer(call: Call, onEnd: () => void): Deferred {
-    return loop.defer(call, {
+  function defer(call: Call, onEnd: () => void = () => undefined): WaitingCall {
+    const end = (): void => {
+      if (waiting.holdId !== 0) holds.withdraw(waiting.holdId);
+      onEnd();
+    };
+    const answer = loop.defer(call, {
       timeoutMs: KEEPER_TIMEOUT_MS,
       // Without a pidfd the end of the task is noticed at the deadline, or when its answer comes too late.
       pidfd: Math.max(tasks.open(call.tid, call.tid), -1),
-      onExpired: onEnd,
-      onGone: onEnd,
+      onExpired: end,
+      onGone: end,
     });
+    const waiting: WaitingCall = { ...answer, holdId: 0 };
+    return waiting;
   }
 
   function record(origin: Origin, subject: Subject, judgement: Extract<Judgement, { kind: "settled" }>): void {
@@ -251,28 +259,20 @@ export function createMediator(options: MediatorOptions): Mediator {
     post({ kind: "automatic", settled: { call: heldCall(origin, subject, ""), settlement, source, sourceName } });
   }
 
-  function ask(origin: Origin, subject: Subject, rule: string, waiting: Deferred, execution: Execution): number {
+  function ask(origin: Origin, subject: Subject, rule: string, waiting: WaitingCall, execution: Execution): void {
     waiting.extend(origin.sandbox.policy.maxHoldMs + HOLD_SLACK_MS);
     const call = heldCall(origin, subject, rule);
+    waiting.holdId = call.holdId;
     holds.begin(call, origin.sandbox, (settlement) => {
       waiting.extend(KEEPER_TIMEOUT_MS);
       carryOut(origin, settlement, waiting, execution);
     });
-    return call.holdId;
   }
 
   return {
-    loop,
     tasks,
     originOf,
-    defer(call, origin, onEnd = () => undefined) {
-      const state: { holdId: number } = { holdId: 0 };
-      holdIds.set(origin, state);
-      return defer(call, () => {
-        if (state.holdId !== 0) holds.withdraw(state.holdId);
-        onEnd();
-      });
-    },
+    defer,
     settle(origin, subject, waiting, execution) {
       const judgement = judged(origin, subject);
       switch (judgement.kind) {
@@ -283,12 +283,9 @@ export function createMediator(options: MediatorOptions): Mediator {
           record(origin, subject, judgement);
           carryOut(origin, judgement.settlement, waiting, execution);
           return;
-        case "ask": {
-          const holdId = ask(origin, subject, judgement.rule, waiting, execution);
-          const state = holdIds.get(origin);
-          if (state !== undefined) state.holdId = holdId;
+        case "ask":
+          ask(origin, subject, judgement.rule, waiting, execution);
           return;
-        }
         default:
           judgement satisfies never;
       }
@@ -306,13 +303,12 @@ export function createMediator(options: MediatorOptions): Mediator {
           killScope(origin, settlement.scope, settlement.signal, () => undefined);
           return refuse;
         }
-        const killing = defer(call, () => undefined);
+        const killing = defer(call);
         killScope(origin, settlement.scope, settlement.signal, () => killing.answer(refuse));
         return deferred;
       }
-      let holdId = 0;
-      const waiting = defer(call, () => holds.withdraw(holdId));
-      holdId = ask(origin, subject, judgement.rule, waiting, {
+      const waiting = defer(call);
+      ask(origin, subject, judgement.rule, waiting, {
         allow: () => waiting.answer(allowed),
         refuse: (errno) => waiting.answer({ kind: "errno", errno }),
       });

@@ -11,7 +11,7 @@ import { createExchange } from "../../native/exchange.js";
 import { loadLibrary } from "../../native/library.js";
 import { createTasks } from "../../native/task.js";
 import { createHandlers } from "../handlers/table.js";
-import type { HeldCall, Settlement } from "../model.js";
+import type { Settlement } from "../model.js";
 import { createKeeper } from "../warden/keeper.js";
 import { type LaunchId, parseWardenMessage, type WardenMessage } from "../warden/messages.js";
 import { createMediator } from "./mediator.js";
@@ -20,17 +20,12 @@ import { createJudge, createNetworkJudge, type EngineSandbox, type GrantEvents }
 
 /** Main-thread messages taken in one turn, so that their answers always fit the exchange. */
 const MESSAGES_PER_TURN = 1024;
-/** Uses of grants are told to the main thread no more often than this, while the loop turns. */
+/** Uses of grants are told to the main thread no more often than this. */
 const USES_DELAY_MS = 100;
 /** Longest that killed processes are waited for; a task that hangs in the kernel must not keep a sandbox for ever. */
 const DYING_MS = 5000;
 /** Longest that the start of a program is kept back where it may be. */
 const START_DELAY_MS = 3;
-
-interface Held {
-  readonly call: HeldCall;
-  readonly settled: (settlement: Settlement) => void;
-}
 
 type StartMessage = Extract<WardenMessage, { kind: "started" }>;
 
@@ -45,18 +40,17 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
   const sandboxes = new Map<LaunchId, EngineSandbox>();
   const expected = new Map<LaunchId, Expected>();
   const processIds = new Map<LaunchId, { readonly sandbox: EngineSandbox; readonly pid: number }>();
-  const held = new Map<number, Held>();
+  const held = new Map<number, (settlement: Settlement) => void>();
   /** Starts that are told a moment later, or with what comes next of the sandbox. */
   const heldStarts = new Map<LaunchId, { readonly message: StartMessage; cancel(): void }>();
   let outbox: FromEngine[] = [];
 
   let grantUses = new Map<string, number>();
-  let usesDueMs = Number.POSITIVE_INFINITY;
   const grantEvents: GrantEvents = {
     used(grantId) {
+      // A grant spares the main thread its calls, so their number is told only now and then.
+      if (grantUses.size === 0) loop.after(USES_DELAY_MS, tellUses);
       grantUses.set(grantId, (grantUses.get(grantId) ?? 0) + 1);
-      // A grant spares the main thread its calls: that they were used is told with what else there is, or a moment later.
-      usesDueMs = Math.min(usesDueMs, performance.now() + USES_DELAY_MS);
     },
     ended: (grantId) => post({ kind: "grant_ended", grantId }),
   };
@@ -87,12 +81,6 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       },
       onWake: takeMessages,
       onTurnEnd() {
-        if (outbox.length === 0 && performance.now() < usesDueMs) return;
-        if (grantUses.size > 0) {
-          post({ kind: "grants_used", uses: grantUses });
-          grantUses = new Map();
-        }
-        usesDueMs = Number.POSITIVE_INFINITY;
         if (outbox.length === 0) return;
         port.postMessage(outbox);
         outbox = [];
@@ -105,7 +93,7 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     post,
     holds: {
       begin(call, sandbox, settled) {
-        held.set(call.holdId, { call, settled });
+        held.set(call.holdId, settled);
         tellStart(sandbox.launchId);
         post({ kind: "held", call });
       },
@@ -124,6 +112,11 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       for (const sandbox of sandboxes.values()) forget(sandbox);
     },
   });
+
+  function tellUses(): void {
+    post({ kind: "grants_used", uses: grantUses });
+    grantUses = new Map();
+  }
 
   function takeWardenPacket(packet: Buffer, fds: readonly number[]): void {
     const message = parseWardenMessage(packet);
@@ -269,9 +262,9 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
         return;
       }
       case "settle": {
-        const hold = held.get(message.holdId);
+        const settled = held.get(message.holdId);
         held.delete(message.holdId);
-        hold?.settled(message.settlement);
+        settled?.(message.settlement);
         return;
       }
       case "add_grant":

@@ -92,7 +92,7 @@ export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
         owned = undefined;
         cancel?.();
       };
-      const waiting = mediator.defer(call, origin, dispose);
+      const waiting = mediator.defer(call, dispose);
 
       const refuse = (errno: number): void => {
         dispose();

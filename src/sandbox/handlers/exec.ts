@@ -1,3 +1,4 @@
+import { constants } from "node:fs";
 import type { Call } from "../../engine/call.js";
 import type { Handler } from "../../engine/loop.js";
 import { deferred, refuse, type Verdict } from "../../engine/verdict.js";
@@ -10,8 +11,6 @@ import { AT_FDCWD, ownPath, PATH_LIMIT, splitStrings } from "./paths.js";
 const ARGV_LIMIT = 65_536;
 const AT_SYMLINK_NOFOLLOW = 0x100;
 const AT_EMPTY_PATH = 0x1000;
-// Of the caller's architecture as Node's constants would give it for this process's.
-const O_NOFOLLOW = process.arch === "arm64" ? 0o100000 : 0o400000;
 const ENOENT = 2;
 const EBADF = 9;
 const ENAMETOOLONG = 36;
@@ -73,8 +72,8 @@ function execHandler(mediator: Mediator, shape: ExecShape): Handler<EngineSandbo
       const directory = tasks.directory(call.tid, directoryFd);
       if (directory < 0) return { kind: "errno", errno: -directory };
       const origin = mediator.originOf(call, sandbox);
-      const waiting = mediator.defer(call, origin);
-      const lookup = (flags & AT_SYMLINK_NOFOLLOW) === 0 ? 0 : O_NOFOLLOW;
+      const waiting = mediator.defer(call);
+      const lookup = (flags & AT_SYMLINK_NOFOLLOW) === 0 ? 0 : constants.O_NOFOLLOW;
       keeper.resolve(directory, path.bytes, lookup, (resolved) => {
         if (!resolved.ok) {
           waiting.answer({ kind: "errno", errno: resolved.errno });

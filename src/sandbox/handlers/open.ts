@@ -89,7 +89,7 @@ function openHandler(mediator: Mediator, shape: OpenShape): Handler<EngineSandbo
       if (directory < 0) return { kind: "errno", errno: -directory };
 
       let pin: Pin | undefined;
-      const waiting = mediator.defer(call, origin, () => {
+      const waiting = mediator.defer(call, () => {
         if (pin !== undefined) keeper.release(pin);
       });
       keeper.resolve(directory, path.bytes, flags, (resolved) => {

@@ -1,8 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { assemble, BPF, type FilterProgram, INSTRUCTION_BYTES } from "../../../src/engine/bpf/assemble.js";
-import { decodeProgram, evaluate, isConstantAllow } from "../../../src/engine/bpf/evaluate.js";
 import { ACTION, ALLOW, NOTIFY, refuse, type Tree, whenEqual, whenOneOf } from "../../../src/engine/bpf/tree.js";
+import { decodeProgram, evaluate, isConstantAllow } from "../../support/evaluate.js";
 
 const ARCH = 0xc000003e;
 const UNKNOWN = refuse(38);

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { constants } from "node:os";
-import { decodeProgram, evaluate, isConstantAllow } from "../../../src/engine/bpf/evaluate.js";
 import { buildFilter, type FilterPolicy, HOLDABLE, INJECTABLE } from "../../../src/engine/bpf/filter.js";
 import { ACTION } from "../../../src/engine/bpf/tree.js";
 import {
@@ -12,6 +11,7 @@ import {
   syscallSiblings,
   syscallTreatment,
 } from "../../../src/engine/syscalls/table.js";
+import { decodeProgram, evaluate, isConstantAllow } from "../../support/evaluate.js";
 
 const { EACCES, EAFNOSUPPORT, EBUSY, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT } = constants.errno;
 const ARCHES: readonly Arch[] = ["x86_64", "aarch64"];

@@ -1,6 +1,5 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "../../../src/base/errors.js";
-import { isConstantAllow } from "../../../src/engine/bpf/evaluate.js";
 import { FS, NET, READ_TREE, SCOPE, WRITE_TREE } from "../../../src/engine/landlock/rights.js";
 import { AUDIT_ARCH } from "../../../src/engine/syscalls/table.js";
 import {
@@ -19,6 +18,7 @@ import { type CompiledLaunch, createPlanCompiler, planHeader } from "../../../sr
 import type { NetworkRule, ProcessSpec } from "../../../src/sandbox/model.js";
 import { BASELINE_RULE } from "../../../src/sandbox/policy/engine-policy.js";
 import { compileNetworkRules } from "../../../src/sandbox/policy/network.js";
+import { isConstantAllow } from "../../support/evaluate.js";
 import { ANY_CALL, CAPABLE_HOST, processOf, type SpecParts, specOf, triggerOf } from "../../support/specs.js";
 
 function compile(

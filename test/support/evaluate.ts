@@ -2,8 +2,8 @@
  * Runs an assembled filter on given registers, as the kernel would. For tests and for explaining a verdict; what is
  * enforced is the kernel's own run of the same bytes.
  */
-import { BPF, DATA, INSTRUCTION_BYTES, type Instruction } from "./assemble.js";
-import { ACTION } from "./tree.js";
+import { BPF, DATA, INSTRUCTION_BYTES, type Instruction } from "../../src/engine/bpf/assemble.js";
+import { ACTION } from "../../src/engine/bpf/tree.js";
 
 /** struct seccomp_data without the instruction pointer, which no filter here looks at. */
 export interface CallRegisters {
