@@ -251,6 +251,13 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     );
   }
 
+  /** Signals every member, or throws because the sandbox has ended. */
+  async function signalPresent(record: SandboxRecord<Streams>, signal: number): Promise<void> {
+    if (await engine.signalAll(record.launchId, signal)) return;
+    await record.gone;
+    requireLive(record, ["running", "paused"]);
+  }
+
   function newProcess(
     processId: string,
     launchId: LaunchId,
@@ -582,6 +589,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       requireLive(record, ["running", "paused", "stopping"]);
       if (scope === "sandbox") {
         if (signal === SIGKILL) record.endCause ??= "client";
+        // Where the sandbox ended meanwhile the signal came too late, as it may for any process.
         await engine.signalAll(record.launchId, signal);
         return [...record.processes.values()].filter((process) => process.exit === undefined).length;
       }
@@ -619,7 +627,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       const record = find(principal, sandboxId);
       requireLive(record, ["running", "paused"]);
       if (record.state === "running") {
-        await engine.signalAll(record.launchId, SIGSTOP);
+        await signalPresent(record, SIGSTOP);
         // It may have ended while the signal was under way.
         if (record.state === "running") {
           holds.paused(sandboxId, true);
@@ -633,7 +641,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       const record = find(principal, sandboxId);
       requireLive(record, ["running", "paused"]);
       if (record.state === "paused") {
-        await engine.signalAll(record.launchId, SIGCONT);
+        await signalPresent(record, SIGCONT);
         if (record.state === "paused") {
           holds.paused(sandboxId, false);
           setState(record, "running");

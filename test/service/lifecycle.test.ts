@@ -196,6 +196,19 @@ describe("the life of a sandbox", () => {
       });
     });
 
+    it("that end the sandbox before it could say so are no errors", async () => {
+      for (let round = 0; round < 25; round++) {
+        await using sandbox = await spawn(service.client, { spec, process: { argv: ["/bin/sleep", "600"] } });
+        await service.client.sandbox.signalProcess({
+          requestId: requestId(),
+          sandboxId: sandbox.sandboxId,
+          signal: 15,
+          scope: SignalScope.SANDBOX,
+        });
+        assert.equal(await sandbox.exit(), "signal 15, self");
+      }
+    });
+
     it("with an unknown number are refused", async () => {
       await using sandbox = await spawn(service.client, { spec, process: shell });
       const { sandboxId } = sandbox;

@@ -13,6 +13,9 @@ import type { AutomaticSettlement } from "../ports.js";
 import { killMessage, type LaunchId, type StageTime, signalMessage, type WaitStatus } from "../warden/messages.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
 
+const ESRCH = 3;
+const ESHUTDOWN = 108;
+
 /** A program that runs. */
 export interface Started {
   readonly pid: number;
@@ -46,8 +49,8 @@ export interface EngineClient {
   /** Starts one more process in a sandbox. */
   exec(exec: Exec): Promise<void>;
   signal(launchId: LaunchId, signal: number, scope: "process" | "group"): void;
-  /** Signals every member of a sandbox at once. */
-  signalAll(sandboxLaunchId: LaunchId, signal: number): Promise<void>;
+  /** Signals every member of a sandbox at once. Resolves with false when the sandbox ended meanwhile. */
+  signalAll(sandboxLaunchId: LaunchId, signal: number): Promise<boolean>;
   /** Kills everything of a sandbox; `gone` follows. */
   kill(sandboxLaunchId: LaunchId): void;
   settle(holdId: number, settlement: Settlement): void;
@@ -114,7 +117,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   const wakeFd = channels.event();
   const start: EngineStart = { wardenFd: channels.duplicate(ourEnd), wakeFd: channels.duplicate(wakeFd), spinUs };
   const launching = new Map<LaunchId, Launching>();
-  const signalling = new Map<number, { resolve(): void; reject(error: Error): void }>();
+  const signalling = new Map<number, { resolve(reached: boolean): void; reject(error: Error): void }>();
   const outgoing: Packet[] = [];
   let retry: NodeJS.Timeout | undefined;
   let lastLaunchId = 0;
@@ -184,7 +187,8 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
       case "signalled": {
         const waiting = signalling.get(message.requestId);
         signalling.delete(message.requestId);
-        if (message.errno === 0) waiting?.resolve();
+        if (message.errno === 0) waiting?.resolve(true);
+        else if (message.errno === ESRCH || message.errno === ESHUTDOWN) waiting?.resolve(false);
         else
           waiting?.reject(
             new SandboxError(
