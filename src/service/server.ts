@@ -1,15 +1,17 @@
 import { setMaxListeners } from "node:events";
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
-import { connect, createServer as createNetServer, isIP, type Server as NetServer, type Socket } from "node:net";
+import {
+  type AddressInfo,
+  connect,
+  createServer as createNetServer,
+  isIP,
+  type Server as NetServer,
+  type Socket,
+} from "node:net";
 import { dirname } from "node:path";
 import { type DescFile, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
-import {
-  type ConnectionInjector,
-  type ServerOptions as GrpcOptions,
-  Server as GrpcServer,
-  ServerCredentials,
-} from "@grpc/grpc-js";
+import { type ServerOptions as GrpcOptions, Server as GrpcServer, ServerCredentials } from "@grpc/grpc-js";
 import { ReflectionService } from "@grpc/reflection";
 import { SandboxError } from "../base/errors.js";
 import { createDeferred } from "../base/signals.js";
@@ -90,10 +92,15 @@ export interface Server extends AsyncDisposable {
   drain(graceMs: number): Promise<void>;
 }
 
+/**
+ * One listening socket with its connections. They are ours and not grpc-js's: its `tryShutdown` waits for ever for a
+ * session that ends in the same moment, and its `forceShutdown` knows no sessions where channelz is off.
+ */
 interface Listener {
-  readonly grpc: GrpcServer;
-  /** Takes no new connection. */
-  close(): void;
+  /** Takes no new connection and tells clients to go; resolves once the last one has gone. */
+  close(): Promise<void>;
+  /** Ends all connections. */
+  cut(): void;
 }
 
 /** Every file that the services need, for clients that have no proto files. */
@@ -166,6 +173,7 @@ function descriptorOf(socket: Socket): number {
   return fd;
 }
 
+/** Resolves once `listen` has bound the socket. */
 function listening(server: NetServer, listen: () => void): Promise<void> {
   const started = createDeferred();
   server.once("error", started.reject);
@@ -175,6 +183,33 @@ function listening(server: NetServer, listen: () => void): Promise<void> {
     server.removeListener("error", started.reject);
     server.removeListener("listening", started.resolve);
   });
+}
+
+/** What is accepted on `sockets` and `admitted` goes to `grpc`. */
+function createListener(sockets: NetServer, grpc: GrpcServer, admitted: (socket: Socket) => boolean): Listener {
+  const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
+  const connections = new Set<Socket>();
+  sockets.maxConnections = maxConnections;
+  sockets.on("connection", (socket) => {
+    if (!admitted(socket)) {
+      socket.destroy();
+      return;
+    }
+    connections.add(socket);
+    socket.once("close", () => connections.delete(socket));
+    injector.injectConnection(socket);
+  });
+  return {
+    close() {
+      const closed = createDeferred();
+      sockets.close(() => closed.resolve());
+      grpc.tryShutdown(() => undefined);
+      return closed.promise;
+    },
+    cut() {
+      for (const socket of connections) socket.destroy();
+    },
+  };
 }
 
 export function createServer(options: ServerOptions): Server {
@@ -200,22 +235,18 @@ export function createServer(options: ServerOptions): Server {
     draining.signal.throwIfAborted();
   }
 
-  /** Gives an accepted connection to grpc-js, or closes it. */
-  function admit(socket: Socket, injector: ConnectionInjector, uids: ReadonlySet<number>): void {
+  /** Whether the peer is one of `uids`; grpc-js then learns whose connection it is. */
+  function isAdmitted(socket: Socket, uids: ReadonlySet<number>): boolean {
     let credentials: PeerCredentials;
     try {
       credentials = peerCredentials(descriptorOf(socket));
     } catch {
-      socket.destroy(); // It left before it was looked at.
-      return;
+      return false; // It left before it was looked at.
     }
-    if (!uids.has(credentials.uid)) {
-      socket.destroy();
-      return;
-    }
+    if (!uids.has(credentials.uid)) return false;
     // grpc-js knows no peer credentials; what the socket says its address is, each call's getPeer() says.
     Object.defineProperty(socket, "remoteAddress", { value: peerNameOf(credentials) });
-    injector.injectConnection(socket);
+    return true;
   }
 
   return {
@@ -226,10 +257,9 @@ export function createServer(options: ServerOptions): Server {
       prepareDirectory(path, others ? 0o711 : 0o700);
       await removeStale(path);
       const grpc = createGrpc(authenticatePeer, limits, reflection);
-      const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
       const admitted = new Set([0, ...uids]);
-      const sockets = createNetServer((socket) => admit(socket, injector, admitted));
-      sockets.maxConnections = maxConnections;
+      const sockets = createNetServer();
+      const listener = createListener(sockets, grpc, (socket) => isAdmitted(socket, admitted));
       // bind() makes the socket with what the mask leaves, so that there is no moment in which others could connect.
       const mask = process.umask(0o177);
       try {
@@ -243,8 +273,7 @@ export function createServer(options: ServerOptions): Server {
         sockets.close();
         throw refusedAddress(path, error instanceof Error ? error.message : String(error), error);
       }
-      // Also removes the socket.
-      listeners.push({ grpc, close: () => sockets.close() });
+      listeners.push(listener);
       return `unix:${path}`;
     },
 
@@ -256,13 +285,15 @@ export function createServer(options: ServerOptions): Server {
       if (!loopback && !allowRemote)
         throw refusedAddress(address, "only loopback addresses are accepted: nothing on the wire is encrypted");
       const grpc = createGrpc(authenticateTcp(authentication), tcpLimits, reflection);
-      const bound = createDeferred<number>();
-      grpc.bindAsync(address, ServerCredentials.createInsecure(), (error, chosen) => {
-        if (error === null) bound.resolve(chosen);
-        else bound.reject(refusedAddress(address, error.message, error));
-      });
-      const chosen = await bound.promise;
-      listeners.push({ grpc, close: () => undefined });
+      const sockets = createNetServer({ noDelay: true });
+      const listener = createListener(sockets, grpc, () => true);
+      try {
+        await listening(sockets, () => sockets.listen({ host, port, ipv6Only: true }));
+      } catch (error) {
+        throw refusedAddress(address, error instanceof Error ? error.message : String(error), error);
+      }
+      listeners.push(listener);
+      const chosen = (sockets.address() as AddressInfo).port;
       return isIP(host) === 6 ? `[${host}]:${chosen}` : `${host}:${chosen}`;
     },
 
@@ -271,23 +302,15 @@ export function createServer(options: ServerOptions): Server {
         const refusal = new SandboxError("unavailable", "the server is shutting down", { reason: "DRAINING" });
         health.setServing(false);
         draining.abort(refusal);
-        for (const listener of listeners) listener.close();
         const timer = setTimeout(() => stopping.abort(refusal), graceMs);
         // Calls that were ended get a moment to say so; a connection that takes nothing is cut.
         const cut = setTimeout(() => {
-          for (const { grpc } of listeners) grpc.forceShutdown();
+          for (const listener of listeners) listener.cut();
         }, graceMs + 500);
-        await Promise.all(
-          listeners.map(async ({ grpc }) => {
-            const closed = createDeferred();
-            grpc.tryShutdown(() => closed.resolve());
-            await closed.promise;
-          }),
-        );
+        await Promise.all(listeners.map((listener) => listener.close()));
         clearTimeout(timer);
         clearTimeout(cut);
         stopping.abort(refusal);
-        for (const { grpc } of listeners) grpc.forceShutdown();
       })();
       return finished;
     },

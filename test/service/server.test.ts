@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { execFile, spawnSync } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, mkdtempSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { createServer as createNetServer } from "node:net";
+import { createConnection, createServer as createNetServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { promisify } from "node:util";
@@ -197,6 +197,29 @@ describe("server", () => {
     );
     assert.ok(last === 2 || last === "UNAVAILABLE", String(last));
     await drained;
+  });
+
+  it("drains while a client is leaving, however far that is", async () => {
+    for (let turns = 0; turns < 12; turns++) {
+      const server = create();
+      const client = open(await server.listenUnix(path));
+      assert.equal((await client.health.check({ service: "sandgate.v1.ServerService" })).status, 1);
+      client.close();
+      for (let turn = 0; turn < turns; turn++) await new Promise(setImmediate);
+      await server.drain(0);
+    }
+  });
+
+  it("cuts a connection that takes nothing when it drains", async () => {
+    const server = create();
+    await server.listenUnix(path);
+    const silent = createConnection(path);
+    await once(silent, "connect");
+    silent.write("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
+    await once(silent, "data");
+    silent.pause();
+    await server.drain(0);
+    silent.destroy();
   });
 
   it("describes itself over reflection on the Unix socket and not on TCP", async () => {
