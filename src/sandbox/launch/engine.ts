@@ -1,0 +1,79 @@
+/** What the engine thread is told of a sandbox. */
+import { INJECTABLE } from "../../engine/bpf/filter.js";
+import { FS } from "../../engine/landlock/rights.js";
+import { syscallNumber } from "../../engine/syscalls/table.js";
+import type { HostFeatures } from "../host.js";
+import type { NetworkRule, Rule, SandboxSpec } from "../model.js";
+import { BASELINE_RULE, type EnginePolicy } from "../policy/engine-policy.js";
+import type { Mediation } from "../policy/mediation.js";
+import { formatBlock, isAnyHost, parseBlock } from "../policy/network.js";
+import { HARMLESS_FILES } from "../policy/sane.js";
+import { type Baseline, type Trees, withRealPath } from "./layers.js";
+import type { NetworkPlan } from "./network.js";
+
+export function enginePolicyOf(
+  spec: SandboxSpec,
+  mediation: Mediation,
+  network: NetworkPlan,
+  trees: Trees,
+  baseline: Baseline,
+  host: HostFeatures,
+): EnginePolicy {
+  const mediatesOpens = mediation.holdOpen !== "none";
+  const isSane = spec.filesystem.baseline === "sane";
+  const own = mediatesOpens ? [...(isSane ? baseline.resolved() : []), ...trees.program.flatMap(withRealPath)] : [];
+  const pathsWith = (right: number) => own.filter(({ access }) => (access & right) !== 0).map(({ path }) => path);
+  return {
+    rules: mediatesOpens && isSane ? [...mediation.rules, HARMLESS] : mediation.rules,
+    triggers: mediation.triggers,
+    network: {
+      allow: spec.network.allow.map(canonical),
+      deny: spec.network.deny.map(canonical),
+      grantable: spec.network.grantable.map(canonical),
+      bind: spec.network.bind,
+    },
+    allowUnix: network.unix,
+    holdExec: mediation.holdExec,
+    holdConnect: mediation.holdConnect,
+    holdOpen: mediation.holdOpen,
+    holdSyscalls: mediation.holdSyscalls,
+    mediateConnect: network.mediateConnect,
+    readableTrees: pathsWith(FS.readFile),
+    writableTrees: pathsWith(FS.writeFile),
+    injectable: spec.checkpointable ? injectableNumbers(host) : new Map(),
+    maxHeld: spec.holds.maxHeld,
+    maxHoldMs: spec.holds.maxHoldMs,
+    recordAutomatic: spec.journal.recordAutomatic,
+  };
+}
+
+/** After the spec's own rules, which may say otherwise. */
+const HARMLESS: Rule = {
+  name: BASELINE_RULE,
+  match: {
+    syscalls: [],
+    categories: ["file"],
+    paths: HARMLESS_FILES,
+    writesOnly: false,
+    destinations: [],
+    executables: [],
+    programs: [],
+    arguments: [],
+  },
+  action: { kind: "allow" },
+};
+
+function canonical(rule: NetworkRule): NetworkRule {
+  if (isAnyHost(rule.host)) return { ...rule, host: "" };
+  const block = parseBlock(rule.host);
+  return block === undefined ? rule : { ...rule, host: formatBlock(block) };
+}
+
+function injectableNumbers(host: HostFeatures): ReadonlyMap<number, number> {
+  return new Map(
+    INJECTABLE.flatMap(({ syscall, errno }) => {
+      const number = syscallNumber(host.arch, syscall);
+      return number === undefined ? [] : [[number, errno] as const];
+    }),
+  );
+}

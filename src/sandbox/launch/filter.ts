@@ -1,0 +1,63 @@
+/** What the filter of a sandbox must know, and the filters that were built already. */
+import { buildFilter, EXEC_CALLS, type Filter, type FilterPolicy } from "../../engine/bpf/filter.js";
+import { FILTER_FLAG, type HostFeatures } from "../host.js";
+import type { SandboxSpec } from "../model.js";
+import type { Mediation } from "../policy/mediation.js";
+import type { ProtectionLedger } from "../policy/protection-states.js";
+import type { NetworkPlan } from "./network.js";
+import { cannotEnforce } from "./refusals.js";
+
+/** Every sandbox has a listener: its end tells the engine that no filtered task is left. */
+export function planFilterFlags(mediation: Mediation, network: NetworkPlan, ledger: ProtectionLedger): number {
+  const notifies =
+    mediation.holdOpen !== "none" || mediation.holdExec || mediation.holdSyscalls.length > 0 || network.mediateConnect;
+  if (!ledger.need("seccomp_notify")) {
+    if (notifies) throw cannotEnforce("spec.holds.triggers", "without seccomp_notify, holding calls");
+    return 0;
+  }
+  return FILTER_FLAG.newListener | (ledger.need("wait_killable") ? FILTER_FLAG.waitKillable : 0);
+}
+
+export interface FilterCache {
+  get(policy: FilterPolicy): Filter;
+}
+
+const MAX_FILTERS = 256;
+
+export function createFilterCache(): FilterCache {
+  const filters = new Map<string, Filter>();
+  return {
+    get(policy) {
+      const key = JSON.stringify({ ...policy, notified: [...policy.notified] });
+      const known = filters.get(key);
+      if (known !== undefined) return known;
+      if (filters.size >= MAX_FILTERS) filters.clear();
+      const built = buildFilter(policy);
+      filters.set(key, built);
+      return built;
+    },
+  };
+}
+
+export function filterPolicyOf(
+  spec: SandboxSpec,
+  mediation: Mediation,
+  network: NetworkPlan,
+  host: HostFeatures,
+): FilterPolicy {
+  return {
+    arch: host.arch,
+    tcp: network.tcp,
+    udp: network.udp,
+    unix: network.unix,
+    listen: spec.network.bind.length > 0 || network.unix,
+    metadata: spec.filesystem.writable.length > 0,
+    checkpointable: spec.checkpointable,
+    holdOpen: mediation.holdOpen,
+    notified: new Set([
+      ...(mediation.holdExec ? EXEC_CALLS : []),
+      ...(network.mediateConnect ? ["connect"] : []),
+      ...mediation.holdSyscalls,
+    ]),
+  };
+}

@@ -1,0 +1,125 @@
+/** The two Landlock layers: of the program, and of what acts for it. */
+import { realpathSync } from "node:fs";
+import {
+  FS,
+  type HandledRights,
+  handledRights,
+  NET,
+  NEWEST_ABI,
+  READ_TREE,
+  WRITE_TREE,
+} from "../../engine/landlock/rights.js";
+import type { HostFeatures } from "../host.js";
+import type { ProcessSpec, SandboxSpec } from "../model.js";
+import type { ProtectionLedger } from "../policy/protection-states.js";
+import { baselineTrees, programTrees, type TreeRule } from "../policy/sane.js";
+import { type EncodedRules, encodePathRules, encodeRuleset, NOTHING, type PortRule } from "./encode.js";
+import type { NetworkPlan } from "./network.js";
+import { searchPathOf } from "./process.js";
+
+export function planHandled(network: NetworkPlan, host: HostFeatures, ledger: ProtectionLedger): HandledRights {
+  const can = handledRights(Math.min(host.landlockAbi, NEWEST_ABI));
+  const files = ledger.need("landlock_fs");
+  let fs = files ? can.fs : 0;
+  if (files && !ledger.need("landlock_refer")) fs &= ~FS.refer;
+  if (files && !ledger.need("landlock_truncate")) fs &= ~FS.truncate;
+  if (files && !ledger.need("landlock_ioctl")) fs &= ~FS.ioctlDev;
+  const netWanted = ledger.states.get("landlock_net") !== "disabled";
+  const net =
+    (network.outerPorts === "all" && network.innerPorts === "all" ? 0 : NET.connectTcp) |
+    (network.bindPorts === "all" ? 0 : NET.bindTcp);
+  return { fs, net: netWanted ? can.net & net : 0, scoped: ledger.need("landlock_scope") ? can.scoped : 0 };
+}
+
+export interface Baseline {
+  readonly rules: readonly TreeRule[];
+  encode(handledFs: number): EncodedRules;
+  /** Paths with every link followed. */
+  resolved(): readonly TreeRule[];
+}
+
+export function createBaseline(): Baseline {
+  const rules = baselineTrees();
+  const encoded = new Map<number, EncodedRules>();
+  let resolved: readonly TreeRule[] | undefined;
+  return {
+    rules,
+    encode(handledFs) {
+      const known = encoded.get(handledFs) ?? encodePathRules(rules, handledFs);
+      encoded.set(handledFs, known);
+      return known;
+    },
+    resolved() {
+      resolved ??= rules.flatMap(withRealPath);
+      return resolved;
+    },
+  };
+}
+
+export interface Trees {
+  /** Without the baseline. */
+  readonly program: readonly TreeRule[];
+  readonly grantable: readonly TreeRule[];
+}
+
+export function planTrees({ filesystem }: SandboxSpec, process: ProcessSpec): Trees {
+  const rule = (access: number) => (path: string) => ({ path, access, optional: false });
+  const cwd = process.cwd === "" ? "/" : process.cwd;
+  const program = process.argv[0] ?? "";
+  return {
+    program: [
+      ...filesystem.readable.map(rule(READ_TREE)),
+      ...filesystem.writable.map(rule(WRITE_TREE)),
+      ...(filesystem.baseline === "sane" ? programTrees({ program, cwd, searchPath: searchPathOf(process) }) : []),
+    ],
+    grantable: [
+      ...filesystem.grantableReadable.map(rule(READ_TREE)),
+      ...filesystem.grantableWritable.map(rule(WRITE_TREE)),
+    ],
+  };
+}
+
+export function encodeLayers(
+  { filesystem }: SandboxSpec,
+  baseline: Baseline,
+  trees: Trees,
+  handled: HandledRights,
+  network: NetworkPlan,
+): { outer: Buffer; inner: Buffer } {
+  const shared = [
+    ...(filesystem.baseline === "sane" ? [baseline.encode(handled.fs)] : []),
+    encodePathRules(trees.program, handled.fs),
+  ];
+  const layer = (paths: readonly EncodedRules[], connect: readonly number[] | "all") =>
+    encodeRuleset({
+      handledFs: handled.fs,
+      handledNet: connect === "all" ? handled.net & ~NET.connectTcp : handled.net,
+      scoped: handled.scoped,
+      paths,
+      ports: portRules(handled.net, connect, network.bindPorts),
+    });
+  const isEqual = trees.grantable.length === 0 && !network.mediateConnect;
+  if (isEqual) return { outer: layer(shared, network.outerPorts), inner: NOTHING };
+  return {
+    outer: layer([...shared, encodePathRules(trees.grantable, handled.fs)], network.outerPorts),
+    inner: layer(shared, network.innerPorts),
+  };
+}
+
+function portRules(
+  handledNet: number,
+  connect: readonly number[] | "all",
+  bind: readonly number[] | "all",
+): PortRule[] {
+  const rules = (ports: readonly number[] | "all", access: number): PortRule[] =>
+    ports === "all" || (handledNet & access) === 0 ? [] : ports.map((port) => ({ access, port }));
+  return [...rules(connect, NET.connectTcp), ...rules(bind, NET.bindTcp)];
+}
+
+export function withRealPath(rule: TreeRule): TreeRule[] {
+  try {
+    return [{ ...rule, path: realpathSync.native(rule.path) }];
+  } catch {
+    return []; // what is missing grants nothing
+  }
+}

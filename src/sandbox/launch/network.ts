@@ -1,0 +1,118 @@
+/** Which mechanism takes each network rule. */
+import { SandboxError } from "../../base/errors.js";
+import type { NetworkRule, SandboxSpec } from "../model.js";
+import type { Mediation } from "../policy/mediation.js";
+import { connectPorts, isAnyHost, listPorts, ruleCovers } from "../policy/network.js";
+import type { ProtectionLedger } from "../policy/protection-states.js";
+import { cannotEnforce, noted } from "./refusals.js";
+
+export interface NetworkPlan {
+  /** Internet sockets can be made. */
+  readonly tcp: boolean;
+  readonly udp: boolean;
+  readonly unix: boolean;
+  readonly mediateConnect: boolean;
+  /** What Landlock grants by port: to the program, and to what acts for it. */
+  readonly innerPorts: readonly number[] | "all";
+  readonly outerPorts: readonly number[] | "all";
+  readonly bindPorts: readonly number[] | "all";
+  readonly warnings: readonly SandboxError[];
+}
+
+/** No rule reaches the service itself: what a sandbox could ask of it is what a sandbox is kept from. */
+export function withoutOwnPorts(spec: SandboxSpec, ports: readonly number[]): SandboxSpec {
+  const { allow, deny, grantable } = spec.network;
+  const reachable = ports.filter((port) =>
+    [...allow, ...grantable].some(
+      (rule) =>
+        ruleCovers(rule, "tcp") &&
+        (rule.ports.length === 0 || rule.ports.some(({ first, last }) => first <= port && port <= last)),
+    ),
+  );
+  if (reachable.length === 0) return spec;
+  const own = reachable.flatMap((port) =>
+    LOOPBACK.map((host) => ({ transport: "tcp" as const, host, ports: [{ first: port, last: port }] })),
+  );
+  return { ...spec, network: { ...spec.network, deny: [...deny, ...own] } };
+}
+
+const LOOPBACK = ["127.0.0.0/8", "::1"];
+
+export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledger: ProtectionLedger): NetworkPlan {
+  const udp = planUdp(network.allow, "spec.network.allow");
+  const warnings = [...udp.warnings];
+  refuseTransport(network.allow, ["icmp"], "spec.network.allow");
+  refuseTransport(network.grantable, ["icmp", "udp", "unix"], "spec.network.grantable");
+  if (udp.granted) {
+    network.deny.forEach((rule, index) => {
+      if (ruleCovers(rule, "udp")) throw cannotEnforce(`spec.network.deny[${index}]`, "UDP by destination");
+    });
+  }
+  const isUnix = (rule: NetworkRule) => rule.transport === "unix";
+  network.allow.forEach((rule, index) => {
+    if (isUnix(rule))
+      warnings.push(noted(`spec.network.allow[${index}]`, "reaches every Unix socket that the program's user may"));
+  });
+  const allowed = network.allow.filter((rule) => ruleCovers(rule, "tcp"));
+  const grantable = network.grantable.filter((rule) => ruleCovers(rule, "tcp"));
+  const bindPorts = named(listPorts(network.bind));
+  const tcp = allowed.length > 0 || grantable.length > 0 || network.bind.length > 0 || mediation.holdConnect;
+  const allowedPorts = connectPorts(allowed);
+  const restricts = tcp && (mediation.mediateConnect || allowedPorts !== "all" || bindPorts !== "all");
+  // Without Landlock's port rules the engine can still judge every connect.
+  const mediateConnect =
+    mediation.mediateConnect || (restricts && !ledger.need("landlock_net") && allowedPorts !== "all");
+  return {
+    tcp,
+    udp: udp.granted,
+    unix: network.allow.some(isUnix) && !network.deny.some(isUnix),
+    mediateConnect,
+    innerPorts: mediateConnect ? [] : named(allowedPorts),
+    outerPorts: mediateConnect ? named(connectPorts([...allowed, ...grantable])) : named(allowedPorts),
+    bindPorts,
+    warnings,
+  };
+}
+
+/** Where there are too many ports to name, the engine's judgement is the only one. */
+function named(ports: readonly number[] | "all" | "many"): readonly number[] | "all" {
+  return ports === "many" ? "all" : ports;
+}
+
+function planUdp(rules: readonly NetworkRule[], field: string): { granted: boolean; warnings: SandboxError[] } {
+  let granted = false;
+  const narrow: string[] = [];
+  rules.forEach((rule, index) => {
+    if (!ruleCovers(rule, "udp")) return;
+    if (isAnyHost(rule.host) && listPorts(rule.ports.length === 0 ? ALL_PORTS : rule.ports) === "all") granted = true;
+    else if (rule.transport === "udp") throw cannotEnforce(`${field}[${index}]`, "UDP by destination");
+    else narrow.push(`${field}[${index}]`);
+  });
+  const warnings = granted
+    ? []
+    : narrow.map((at) => noted(at, "grants TCP only; UDP by destination comes with a later version"));
+  return { granted, warnings };
+}
+
+const ALL_PORTS = [{ first: 1, last: 65535 }];
+
+const TRANSPORT_NAMES = { icmp: "ICMP", udp: "verdicts on UDP", unix: "verdicts on Unix sockets" } as const;
+
+function refuseTransport(
+  rules: readonly NetworkRule[],
+  transports: readonly (keyof typeof TRANSPORT_NAMES)[],
+  field: string,
+): void {
+  rules.forEach(({ transport }, index) => {
+    const refused = transports.find((name) => name === transport);
+    if (refused !== undefined) throw cannotEnforce(`${field}[${index}].transport`, TRANSPORT_NAMES[refused]);
+  });
+}
+
+export function refuseUnjudgedConnects(): never {
+  throw new SandboxError(
+    "failed_precondition",
+    "spec.network: judging connects needs pidfd_getfd; use rules with ports alone and no trigger on connect",
+    { reason: "PROTECTION_UNAVAILABLE", field: "spec.network", metadata: { protection: "pidfd_getfd" } },
+  );
+}

@@ -1,0 +1,44 @@
+/** Says for each rule of a spec which mechanism enforces it. */
+import type { NetworkRule, SandboxSpec } from "../model.js";
+import type { Mediation } from "../policy/mediation.js";
+import { ruleCovers } from "../policy/network.js";
+import type { NetworkPlan } from "./network.js";
+
+export function mechanismsOf(
+  spec: SandboxSpec,
+  mediation: Mediation,
+  network: NetworkPlan,
+): ReadonlyMap<string, string> {
+  const found = new Map<string, string>();
+  const each = (list: readonly unknown[], field: string, mechanism: (index: number) => string) => {
+    list.forEach((_, index) => {
+      found.set(`${field}[${index}]`, mechanism(index));
+    });
+  };
+  const { filesystem, limits, holds, rules } = spec;
+  found.set("spec.filesystem.baseline", filesystem.baseline === "sane" ? "landlock" : "");
+  each(filesystem.readable, "spec.filesystem.readable", () => "landlock");
+  each(filesystem.writable, "spec.filesystem.writable", () => "landlock");
+  each(
+    filesystem.grantableReadable,
+    "spec.filesystem.grantable_readable",
+    () => "verdict within the outer landlock layer",
+  );
+  each(
+    filesystem.grantableWritable,
+    "spec.filesystem.grantable_writable",
+    () => "verdict within the outer landlock layer",
+  );
+  const reached = (rule: NetworkRule | undefined) =>
+    rule === undefined || !ruleCovers(rule, "tcp") ? "seccomp" : network.mediateConnect ? "engine" : "landlock";
+  each(spec.network.allow, "spec.network.allow", (index) => reached(spec.network.allow[index]));
+  each(spec.network.deny, "spec.network.deny", (index) => reached(spec.network.deny[index]));
+  each(spec.network.grantable, "spec.network.grantable", () => "verdict");
+  each(spec.network.bind, "spec.network.bind", () => "landlock");
+  each(holds.triggers, "spec.holds.triggers", () => "seccomp notification");
+  each(rules, "spec.rules", () => "engine");
+  if (limits.openFiles > 0) found.set("spec.limits.open_files", "rlimit, per process");
+  if (limits.cpuTimeMs > 0) found.set("spec.limits.cpu_time", "rlimit, per process");
+  if (mediation.holdOpen === "writes") found.set("opens for reading", "landlock, not notified");
+  return new Map([...found].filter(([, mechanism]) => mechanism !== ""));
+}
