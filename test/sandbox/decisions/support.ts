@@ -5,7 +5,8 @@ import type {
   Verdict,
   VerdictAction,
 } from "../../../src/sandbox/decisions/decider.js";
-import { createHoldRegistry, type HoldLimits, type HoldRegistry } from "../../../src/sandbox/decisions/registry.js";
+import { createHoldRegistry, type HoldRegistry } from "../../../src/sandbox/decisions/registry.js";
+import type { HoldLimits } from "../../../src/sandbox/decisions/state.js";
 import type { DomainEvent, EventBody, Grant, HeldCall, HoldPolicy, Settlement } from "../../../src/sandbox/model.js";
 import { createManualClock, type ManualClock } from "../../support/clock.js";
 
