@@ -196,6 +196,7 @@ struct sg_plan {
 	struct sg_span outer;    /* struct sg_ruleset and its rules */
 	struct sg_span inner;    /* likewise; empty means equal to outer */
 	struct sg_span filter;   /* array of struct sock_filter */
+	struct sg_span denied;   /* struct sg_path_rule each, of what is refused; to be surveyed */
 };
 
 struct sg_rlimit {
@@ -215,10 +216,14 @@ struct sg_ruleset {
 };
 
 #define SG_PATH_OPTIONAL (1u << 0) /* a missing path grants nothing and is no error */
+#define SG_PATH_EXACT (1u << 1)    /* a link is not followed, and what is found must be the inode below: else as if missing, or ESTALE */
 
 /* Followed by the path's bytes (no NUL), padded to 8. Rights that make no sense on a file are masked off when it is one. */
 struct sg_path_rule {
 	uint64_t access;
+	uint64_t inode;        /* EXACT */
+	uint32_t device_major; /* EXACT */
+	uint32_t device_minor; /* EXACT */
 	uint32_t flags;
 	uint32_t length;
 };

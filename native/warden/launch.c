@@ -21,6 +21,7 @@
 #include "program.h"
 #include "raw.h"
 #include "ruleset.h"
+#include "survey.h"
 #include "wire.h"
 
 #define KEEPER_STACK (256u << 10)
@@ -350,6 +351,15 @@ void run_launch_child(const struct launch_setup *setup)
 	take_terminal(&child);
 	if (flags & (SG_PLAN_NEW_PID_NAMESPACE | SG_PLAN_NEW_USER_NAMESPACE))
 		enter(&child, SG_STAGE_NAMESPACES); /* made with the init; it has reported what failed */
+
+	/* While the capabilities to look everywhere are there. */
+	if (child.plan.denied_count > 0) {
+		r = survey_denied(&child.plan, &subject);
+		if (r < 0) {
+			child.page->stage = SG_STAGE_LANDLOCK_OUTER;
+			fail_about(&child, r, &subject);
+		}
+	}
 
 	enter(&child, SG_STAGE_IDS);
 	r = apply_ids(&child.plan, &subject);

@@ -95,6 +95,22 @@ static int split_strings(const char *bytes, size_t length, size_t *used, char **
 	return 0;
 }
 
+const struct sg_path_rule *next_path_rule(const struct sg_path_rule *rule)
+{
+	return (const void *)((const char *)(rule + 1) + (rule->length + 7u) / 8 * 8);
+}
+
+/* Bytes of the rule at the start of `size` bytes, or -EINVAL when it leaves them. */
+static ssize_t check_path_rule(const struct sg_path_rule *rule, size_t size)
+{
+	if (size < sizeof(*rule))
+		return -EINVAL;
+	size -= sizeof(*rule);
+	if (rule->length == 0 || rule->length >= PATH_MAX || size < (rule->length + 7u) / 8 * 8)
+		return -EINVAL;
+	return (const char *)next_path_rule(rule) - (const char *)rule;
+}
+
 static int check_ruleset(const struct sg_ruleset *ruleset, size_t size)
 {
 	size_t at = sizeof(*ruleset);
@@ -102,24 +118,36 @@ static int check_ruleset(const struct sg_ruleset *ruleset, size_t size)
 	if (size < at)
 		return -EINVAL;
 	for (uint32_t i = 0; i < ruleset->path_count; i++) {
-		const struct sg_path_rule *rule = (const void *)((const char *)ruleset + at);
+		ssize_t rule_size = check_path_rule((const void *)((const char *)ruleset + at), size - at);
 
-		if (size - at < sizeof(*rule))
-			return -EINVAL;
-		at += sizeof(*rule);
-		if (rule->length == 0 || rule->length >= PATH_MAX || size - at < (rule->length + 7u) / 8 * 8)
-			return -EINVAL;
-		at += (rule->length + 7u) / 8 * 8;
+		if (rule_size < 0)
+			return (int)rule_size;
+		at += (size_t)rule_size;
 	}
 	if ((size - at) / sizeof(struct sg_port_rule) < ruleset->port_count)
 		return -EINVAL;
 	return 0;
 }
 
+static int count_denied(const struct sg_path_rule *denied, size_t size, size_t *ret_count)
+{
+	size_t count = 0;
+
+	for (size_t at = 0; at < size; count++) {
+		ssize_t rule_size = check_path_rule((const void *)((const char *)denied + at), size - at);
+
+		if (rule_size < 0)
+			return (int)rule_size;
+		at += (size_t)rule_size;
+	}
+	*ret_count = count;
+	return 0;
+}
+
 int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *ret_plan)
 {
 	struct plan plan = {0};
-	const void *argv, *envp, *search, *cwd, *rlimits, *outer, *inner, *filter;
+	const void *argv, *envp, *search, *cwd, *rlimits, *outer, *inner, *filter, *denied;
 	size_t used = 0;
 	int r;
 
@@ -144,7 +172,8 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	outer = locate(head, size, &head->outer);
 	inner = locate(head, size, &head->inner);
 	filter = locate(head, size, &head->filter);
-	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter)
+	denied = locate(head, size, &head->denied);
+	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter || !denied)
 		return -EINVAL;
 	if (head->rlimits.length % sizeof(struct sg_rlimit) != 0 ||
 	    head->filter.length % sizeof(struct sock_filter) != 0)
@@ -159,6 +188,8 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 		r = check_ruleset(outer, head->outer.length);
 	if (r == 0 && head->inner.length > 0)
 		r = check_ruleset(inner, head->inner.length);
+	if (r == 0)
+		r = count_denied(denied, head->denied.length, &plan.denied_count);
 	if (r < 0)
 		return r;
 
@@ -177,6 +208,7 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	plan.inner = head->inner.length > 0 ? inner : NULL;
 	plan.inner_size = head->inner.length;
 	plan.filter = filter;
+	plan.denied = denied;
 	plan.filter_length = head->filter.length / sizeof(struct sock_filter);
 	*ret_plan = plan;
 	return 0;

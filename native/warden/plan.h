@@ -25,7 +25,12 @@ struct plan {
 	size_t inner_size;
 	const struct sock_filter *filter;
 	size_t filter_length;
+	const struct sg_path_rule *denied; /* one after the other, see next_path_rule */
+	size_t denied_count;
 };
+
+/* The rule behind one that has been checked; its path's bytes lie between. */
+const struct sg_path_rule *next_path_rule(const struct sg_path_rule *rule);
 
 /* Whether the header's bytes are those of a plan. */
 bool is_plan(const struct sg_plan *head, size_t size);

@@ -19,11 +19,6 @@ static void set_subject(struct subject *subject, const char *name)
 	subject->length = strlen(name);
 }
 
-static const struct sg_path_rule *next_rule(const struct sg_path_rule *rule)
-{
-	return (const void *)((const char *)(rule + 1) + (rule->length + 7u) / 8 * 8);
-}
-
 static void copy_path(const struct sg_path_rule *rule, char ret_path[PATH_MAX])
 {
 	memcpy(ret_path, rule + 1, rule->length);
@@ -36,9 +31,10 @@ static bool is_absence(int error)
 }
 
 /* Mounts have numbers that are not used again since Linux 6.8; before that, the inode tells enough. */
-static int identify(int directory_fd, const char *path, struct path_identity *ret_identity, uint32_t *ret_mode)
+static int identify(int directory_fd, const char *path, int more_flags, struct path_identity *ret_identity,
+		    uint32_t *ret_mode)
 {
-	const int flags = AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC;
+	const int flags = AT_EMPTY_PATH | AT_NO_AUTOMOUNT | AT_STATX_DONT_SYNC | more_flags;
 	struct statx status;
 	int r = (int)raw_call(SYS_statx, directory_fd, (long)path, flags,
 			      STATX_TYPE | STATX_INO | STATX_MNT_ID | STATX_MNT_ID_UNIQUE, (long)&status);
@@ -51,6 +47,18 @@ static int identify(int directory_fd, const char *path, struct path_identity *re
 	ret_identity->device_minor = status.stx_dev_minor;
 	*ret_mode = status.stx_mode;
 	return 0;
+}
+
+static bool is_exact(const struct sg_path_rule *rule)
+{
+	return rule->flags & SG_PATH_EXACT;
+}
+
+static bool is_other(const struct sg_path_rule *rule, const struct path_identity *found)
+{
+	return is_exact(rule) &&
+	       (rule->inode != found->inode || rule->device_major != found->device_major ||
+		rule->device_minor != found->device_minor);
 }
 
 /*
@@ -67,12 +75,14 @@ static int add_path_rule(int ruleset_fd, const struct sg_path_rule *rule, struct
 
 	copy_path(rule, path);
 	*ret_identity = (struct path_identity){0};
-	parent_fd = raw_open(path, O_PATH | O_CLOEXEC);
+	parent_fd = raw_open(path, O_PATH | O_CLOEXEC | (is_exact(rule) ? O_NOFOLLOW : 0));
 	if (parent_fd < 0)
 		return (rule->flags & SG_PATH_OPTIONAL) && is_absence(parent_fd) ? 0 : parent_fd;
-	r = identify(parent_fd, "", ret_identity, &mode);
+	r = identify(parent_fd, "", 0, ret_identity, &mode);
 	if (r < 0)
 		return r;
+	if (is_other(rule, ret_identity))
+		return rule->flags & SG_PATH_OPTIONAL ? 0 : -ESTALE;
 	if ((mode & TYPE_MASK) != TYPE_DIRECTORY)
 		beneath.allowed_access &= LL_FS_ON_FILES;
 	if (beneath.allowed_access == 0)
@@ -95,7 +105,7 @@ int make_ruleset(const struct sg_ruleset *ruleset, struct path_identity *identit
 	ruleset_fd = (int)raw_call(NR_landlock_create_ruleset, (long)&attributes, sizeof(attributes), 0, 0, 0);
 	if (ruleset_fd < 0)
 		return ruleset_fd;
-	for (uint32_t i = 0; i < ruleset->path_count; i++, rule = next_rule(rule)) {
+	for (uint32_t i = 0; i < ruleset->path_count; i++, rule = next_path_rule(rule)) {
 		struct path_identity identity;
 
 		ret_subject->bytes = (const char *)(rule + 1);
@@ -124,14 +134,14 @@ bool paths_unchanged(const struct sg_ruleset *ruleset, const struct path_identit
 {
 	const struct sg_path_rule *rule = (const void *)(ruleset + 1);
 
-	for (uint32_t i = 0; i < ruleset->path_count; i++, rule = next_rule(rule)) {
+	for (uint32_t i = 0; i < ruleset->path_count; i++, rule = next_path_rule(rule)) {
 		struct path_identity now = {0};
 		char path[PATH_MAX];
 		uint32_t mode;
 		int r;
 
 		copy_path(rule, path);
-		r = identify(AT_FDCWD, path, &now, &mode);
+		r = identify(AT_FDCWD, path, is_exact(rule) ? AT_SYMLINK_NOFOLLOW : 0, &now, &mode);
 		if (r < 0 && !is_absence(r))
 			return false;
 		if (now.mount != identities[i].mount || now.inode != identities[i].inode ||

@@ -67,7 +67,7 @@ function launchFacts({ message, metadata }: Refusal): string {
   return facts.length === 0 ? "" : ` (${facts.join(", ")})`;
 }
 
-function remedyFor({ reason, metadata }: Refusal): string {
+function remedyFor({ reason, field, metadata }: Refusal): string {
   const stage = metadata.stage ?? "";
   const errno = errnoName(metadata);
   const argument = metadata.argument ?? metadata.path ?? "";
@@ -90,7 +90,7 @@ function remedyFor({ reason, metadata }: Refusal): string {
       ? `let the sandbox enter it with --read ${argument === "" ? "DIR" : argument}`
       : "choose another with --cwd DIR";
   }
-  if (reason === "PROTECTION_UNAVAILABLE") {
+  if (reason === "PROTECTION_UNAVAILABLE" && !field.startsWith("spec.filesystem.denied")) {
     const protection = metadata.protection ?? "NAME";
     return `see what this host has with "sandgate check", or accept it with --allow-degraded ${protection}`;
   }

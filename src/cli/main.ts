@@ -205,6 +205,7 @@ function policyOptions(command: Command): Command {
   return command
     .option("--read <path>", "let it read and execute below this path; may be repeated", collect)
     .option("--write <path>", "let it write below this path too; may be repeated", collect)
+    .option("--deny <path>", "refuse this path and what is below it although granted; may be repeated", collect)
     .option(
       "--net-allow <rule>",
       "let it reach [tcp://|udp://|unix://]HOST[:PORTS], a CIDR block, or *; may be repeated",

@@ -23,6 +23,7 @@ import { parseDestination, parsePorts, type RuleTransport } from "./network-rule
 export interface PolicyOptions {
   readonly read?: readonly string[];
   readonly write?: readonly string[];
+  readonly deny?: readonly string[];
   readonly netAllow?: readonly string[];
   readonly netDeny?: readonly string[];
   readonly bind?: readonly string[];
@@ -52,6 +53,7 @@ export function buildSpec(
   const network = spec.network ?? create(NetworkPolicySchema);
   filesystem.readable.push(...(options.read ?? []).map((path) => resolve(callerCwd, path)));
   filesystem.writable.push(...(options.write ?? []).map((path) => resolve(callerCwd, path)));
+  filesystem.denied.push(...(options.deny ?? []).map((path) => resolve(callerCwd, path)));
   if (options.baseline === false) filesystem.baseline = Baseline.NONE;
   const widened = create(NetworkPolicySchema, {
     allow: (options.netAllow ?? []).map(ruleOf),

@@ -41,7 +41,7 @@ export const SHAPE = layout(8, { kind: 0, arg: 1, length_arg: 2, limit: 4 });
 export const MESSAGE = layout(16, { type: 0, size: 4, launch_id: 8 });
 
 /** A span is two 32-bit words: offset from the plan's start, length in bytes. */
-export const PLAN = layout(112, {
+export const PLAN = layout(120, {
   sandbox_id: 16,
   magic: 24,
   flags: 28,
@@ -57,11 +57,19 @@ export const PLAN = layout(112, {
   outer: 88,
   inner: 96,
   filter: 104,
+  denied: 112,
 });
 
 export const RLIMIT = layout(24, { resource: 0, soft: 8, hard: 16 });
 export const RULESET = layout(32, { handled_fs: 0, handled_net: 8, scoped: 16, path_count: 24, port_count: 28 });
-export const PATH_RULE = layout(16, { access: 0, flags: 8, length: 12 });
+export const PATH_RULE = layout(32, {
+  access: 0,
+  inode: 8,
+  device_major: 16,
+  device_minor: 20,
+  flags: 24,
+  length: 28,
+});
 export const PORT_RULE = layout(16, { access: 0, port: 8 });
 export const SIGNAL = layout(24, { signal: 16, scope: 20 });
 export const HELLO = layout(24, { abi: 16, pid: 20 });
@@ -112,7 +120,7 @@ export const PLAN_FLAG = {
   umask: 1 << 8,
 } as const;
 
-export const PATH_FLAG = { optional: 1 } as const;
+export const PATH_FLAG = { optional: 1 << 0, exact: 1 << 1 } as const;
 
 /** By number; the order is the order of a launch (native/abi.h, enum sg_stage). */
 export const STAGES = [

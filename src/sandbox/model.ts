@@ -30,6 +30,8 @@ export interface FilesystemPolicy {
   readonly baseline: "sane" | "none";
   readonly readable: readonly string[];
   readonly writable: readonly string[];
+  /** Trees refused even below a listed one, and whatever a verdict says. */
+  readonly denied: readonly string[];
   /** Trees that a verdict may open for reading, although the program itself may not. */
   readonly grantableReadable: readonly string[];
   /** Trees that a verdict may open for writing, although the program itself may not. */

@@ -20,6 +20,7 @@ describe("the policy options of run", () => {
     const options = {
       read: ["data", "/opt"],
       write: ["../out"],
+      deny: ["data/keys"],
       netAllow: ["tcp://[::1]:80"],
       bind: ["8000-8001"],
       name: "job",
@@ -33,7 +34,11 @@ describe("the policy options of run", () => {
     assert.deepEqual(toJson(SandboxSpecSchema, spec), {
       displayName: "job",
       labels: { a: "b=c" },
-      filesystem: { readable: ["/srv", "/home/me/work/data", "/opt"], writable: ["/home/me/out"] },
+      filesystem: {
+        readable: ["/srv", "/home/me/work/data", "/opt"],
+        writable: ["/home/me/out"],
+        denied: ["/home/me/work/data/keys"],
+      },
       network: {
         allow: [{ host: "10.0.0.0/8" }, { transport: "TRANSPORT_TCP", host: "::1", ports: [{ first: 80, last: 80 }] }],
         bind: [{ first: 8000, last: 8001 }],

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { greetingListener, sandgate, startSandgate, temporaryDirectory } from "./command.js";
 
@@ -52,6 +52,22 @@ describe("sandgate run", function () {
     assert.equal(refused.stdout, script);
     assert.match(refused.stderr, /cannot create outside: Permission denied/);
     assert.ok(!existsSync(join(directory.path, "outside")));
+  });
+
+  it("keeps a program from what --deny names, below what --read and --write grant", async () => {
+    using directory = temporaryDirectory();
+    mkdirSync(join(directory.path, "keys"));
+    for (const name of ["keys/one", "plain"]) writeFileSync(join(directory.path, name), `${name}\n`);
+    const script = "cat plain keys/one; echo more >> plain; echo more >> keys/one";
+    const options = { cwd: directory.path };
+    const ran = await sandgate(["run", "--write", ".", "--deny", "keys", "--", "sh", "-c", script], options);
+    assert.equal(ran.stdout, "plain\n");
+    assert.match(ran.stderr, /keys\/one: Permission denied/);
+    assert.equal(readFileSync(join(directory.path, "plain"), "utf8"), "plain\nmore\n");
+    assert.equal(readFileSync(join(directory.path, "keys/one"), "utf8"), "keys/one\n");
+    const wrong = await sandgate(["run", "--write", ".", "--deny", "kyes", "--", "true"], options);
+    assert.equal(wrong.status, 125);
+    assert.match(wrong.stderr, /kyes cannot be denied, because it cannot be found \(ENOENT\)/);
   });
 
   it("lets a program reach what --net-allow names, and nothing else", async () => {

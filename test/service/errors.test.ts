@@ -155,7 +155,6 @@ const unimplemented: readonly Case[] = [
   { what: "http", spec: { http: { allow: [{ method: "*", host: "*", path: "**" }] } }, refusal: later("spec.http") },
   { what: "determinism", spec: { determinism: { sortedDirectories: true } }, refusal: later("spec.determinism") },
   { what: "a working directory", spec: { workdir: { lower: "/srv" } }, refusal: later("spec.workdir") },
-  { what: "denied trees", spec: { filesystem: { denied: ["/usr/lib"] } }, refusal: later("spec.filesystem.denied") },
   { what: "a root", spec: { filesystem: { root: "/srv" } }, refusal: later("spec.filesystem.root") },
   {
     what: "mappings",

@@ -42,6 +42,7 @@ export function specOf(parts: SpecParts = {}): SandboxSpec {
       baseline: "sane",
       readable: [],
       writable: [],
+      denied: [],
       grantableReadable: [],
       grantableWritable: [],
       ...parts.filesystem,

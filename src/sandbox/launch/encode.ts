@@ -12,7 +12,6 @@ import {
   RLIMIT,
   RULESET,
 } from "../../native/abi.js";
-import type { TreeRule } from "../policy/sane.js";
 
 /** The parts of a plan, each already in its final form. */
 export interface PlanParts {
@@ -28,9 +27,10 @@ export interface PlanParts {
   readonly outer: Buffer;
   readonly inner: Buffer;
   readonly filter: Buffer;
+  readonly denied: Buffer;
 }
 
-const SPANS = ["argv", "envp", "search", "cwd", "rlimits", "outer", "inner", "filter"] as const;
+const SPANS = ["argv", "envp", "search", "cwd", "rlimits", "outer", "inner", "filter", "denied"] as const;
 const ALIGNMENT = 8;
 
 export function encodeParts(
@@ -100,19 +100,46 @@ export interface EncodedRules {
   readonly bytes: Buffer;
 }
 
-/** Rights that are not handled are left out; the kernel refuses a rule with others, or with none. */
-export function encodePathRules(rules: readonly TreeRule[], handled: number): EncodedRules {
-  const parts: Buffer[] = [];
-  for (const { path, access, optional } of rules) {
-    if ((access & handled) === 0) continue;
-    const name = Buffer.from(path);
-    const rule = Buffer.alloc(PATH_RULE.bytes + align(name.length));
-    rule.writeBigUInt64LE(BigInt(access & handled), PATH_RULE.at.access);
-    rule.writeUInt32LE(optional ? PATH_FLAG.optional : 0, PATH_RULE.at.flags);
-    rule.writeUInt32LE(name.length, PATH_RULE.at.length);
-    name.copy(rule, PATH_RULE.bytes);
-    parts.push(rule);
+/** What statx(2) identifies a file by. */
+export interface FileIdentity {
+  readonly inode: bigint;
+  readonly deviceMajor: number;
+  readonly deviceMinor: number;
+}
+
+/** Rights beneath a path. */
+export interface PathRule {
+  readonly path: string | Buffer;
+  readonly access: number;
+  /** A path that is missing grants nothing and is no error. */
+  readonly optional: boolean;
+  /** The path leads through no link in its last component, and to nothing but this: else it is as though missing. */
+  readonly identity?: FileIdentity;
+}
+
+export function encodePathRule({ path, access, optional, identity }: PathRule): Buffer {
+  const name = Buffer.from(path as string);
+  const rule = Buffer.alloc(PATH_RULE.bytes + align(name.length));
+  rule.writeBigUInt64LE(BigInt(access), PATH_RULE.at.access);
+  rule.writeUInt32LE(
+    (optional ? PATH_FLAG.optional : 0) | (identity === undefined ? 0 : PATH_FLAG.exact),
+    PATH_RULE.at.flags,
+  );
+  if (identity !== undefined) {
+    rule.writeBigUInt64LE(identity.inode, PATH_RULE.at.inode);
+    rule.writeUInt32LE(identity.deviceMajor, PATH_RULE.at.device_major);
+    rule.writeUInt32LE(identity.deviceMinor, PATH_RULE.at.device_minor);
   }
+  rule.writeUInt32LE(name.length, PATH_RULE.at.length);
+  name.copy(rule, PATH_RULE.bytes);
+  return rule;
+}
+
+/** Rights that are not handled are left out; the kernel refuses a rule with others, or with none. */
+export function encodePathRules(rules: readonly PathRule[], handled: number): EncodedRules {
+  const parts = rules
+    .filter(({ access }) => (access & handled) !== 0)
+    .map((rule) => encodePathRule({ ...rule, access: rule.access & handled }));
   return { count: parts.length, bytes: Buffer.concat(parts) };
 }
 

@@ -47,10 +47,22 @@ const STAGE_HELP: Readonly<
   },
 };
 
+/** Failures of what is denied: the kernel's own calls in this stage give none of these. */
+const DENIED_HELP: Readonly<Record<string, string>> = {
+  EMLINK:
+    "it is denied, and has links outside of what is denied, by which it could be reached; remove them, or deny them too",
+  ESTALE: "it was replaced while the sandbox was started; try again",
+  E2BIG: "the denied trees have too many entries to look through for links elsewhere; deny less",
+};
+
 /** The refusal for a launch that failed at a stage; names stage, system call, errno and argument. */
 export function launchFailure(stage: Stage, errno: number, argument: string): SandboxError {
-  const help = STAGE_HELP[stage];
   const code = errnoName(errno);
+  const deniedRemedy = stage === "landlock_outer" ? DENIED_HELP[code] : undefined;
+  const help =
+    deniedRemedy === undefined
+      ? STAGE_HELP[stage]
+      : { syscall: "looking through", field: "spec.filesystem.denied", remedy: deniedRemedy };
   const syscall = help?.syscall ?? "";
   const isProgram = stage === "program" || stage === "exec";
   const about = argument === "" ? "" : ` ${argument}`;

@@ -13,6 +13,7 @@ import type { HostFeatures } from "../host.js";
 import type { ProcessSpec, SandboxSpec } from "../model.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { baselineTrees, programTrees, type TreeRule } from "../policy/sane.js";
+import type { DeniedPlan } from "./denied.js";
 import { type EncodedRules, encodePathRules, encodeRuleset, NOTHING, type PortRule } from "./encode.js";
 import type { NetworkPlan } from "./network.js";
 import { searchPathOf } from "./process.js";
@@ -85,11 +86,11 @@ export function encodeLayers(
   trees: Trees,
   handled: HandledRights,
   network: NetworkPlan,
+  denied: DeniedPlan | undefined,
 ): { outer: Buffer; inner: Buffer } {
-  const shared = [
-    ...(filesystem.baseline === "sane" ? [baseline.encode(handled.fs)] : []),
-    encodePathRules(trees.program, handled.fs),
-  ];
+  const encode = (rules: readonly TreeRule[]) => encodePathRules(denied?.carve(rules) ?? rules, handled.fs);
+  const encodedBaseline = () => (denied === undefined ? baseline.encode(handled.fs) : encode(baseline.rules));
+  const shared = [...(filesystem.baseline === "sane" ? [encodedBaseline()] : []), encode(trees.program)];
   const layer = (paths: readonly EncodedRules[], connect: readonly number[] | "all") =>
     encodeRuleset({
       handledFs: handled.fs,
@@ -101,7 +102,7 @@ export function encodeLayers(
   const isEqual = trees.grantable.length === 0 && !network.mediateConnect;
   if (isEqual) return { outer: layer(shared, network.outerPorts), inner: NOTHING };
   return {
-    outer: layer([...shared, encodePathRules(trees.grantable, handled.fs)], network.outerPorts),
+    outer: layer([...shared, encode(trees.grantable)], network.outerPorts),
     inner: layer(shared, network.innerPorts),
   };
 }

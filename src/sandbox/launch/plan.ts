@@ -10,6 +10,7 @@ import type { EnginePolicy } from "../policy/engine-policy.js";
 import { mediationOf } from "../policy/mediation.js";
 import { createProtectionLedger, type ProtectionLedger } from "../policy/protection-states.js";
 import { validateProcess, validateSpec } from "../policy/validate.js";
+import { planDenied } from "./denied.js";
 import { encodeLimits, encodeParts, NOTHING, type PlanParts } from "./encode.js";
 import { enginePolicyOf } from "./engine.js";
 import { createFilterCache, filterPolicyOf, planFilterFlags } from "./filter.js";
@@ -62,13 +63,14 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
       const network = planNetwork(spec, mediation, ledger);
       const handled = planHandled(network, host, ledger);
       const trees = planTrees(spec, process);
+      const denied = planDenied(spec, ledger);
       const namespaces = planNamespaces(spec, host, ledger);
       const filterFlags = planFilterFlags(mediation, network, ledger);
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
       planUnboundedLimits(spec, ledger);
       const hasBounding = planBounding(spec, host, ledger);
       const filter = filters.get(filterPolicyOf(spec, mediation, network, host));
-      const layers = encodeLayers(spec, baseline, trees, handled, network);
+      const layers = encodeLayers(spec, baseline, trees, handled, network, denied);
       const ids = options.ids ?? { uid: 0, gid: 0 };
       return {
         plan: {
@@ -87,6 +89,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
           outer: layers.outer,
           inner: layers.inner,
           filter: filter.program,
+          denied: denied?.encode() ?? NOTHING,
         },
         summary: { notifiedSyscalls: filter.notified, mechanisms: mechanismsOf(spec, mediation, network), stages: [] },
         protections: ledger.states,
@@ -108,6 +111,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
         outer: NOTHING,
         inner: NOTHING,
         filter: NOTHING,
+        denied: NOTHING,
       };
       return encodeParts("exec", parts, launchId, sandboxLaunchId);
     },

@@ -19,6 +19,7 @@ export function mechanismsOf(
   found.set("spec.filesystem.baseline", filesystem.baseline === "sane" ? "landlock" : "");
   each(filesystem.readable, "spec.filesystem.readable", () => "landlock");
   each(filesystem.writable, "spec.filesystem.writable", () => "landlock");
+  each(filesystem.denied, "spec.filesystem.denied", () => "landlock, by granting only what lies beside it");
   each(
     filesystem.grantableReadable,
     "spec.filesystem.grantable_readable",

@@ -1,8 +1,7 @@
+import { beneath, byteString } from "./byte-paths.js";
+
 /** Whether an absolute, resolved path is one of the trees' roots or lies beneath one. Compared as bytes. */
 export function isBeneath(path: Uint8Array, trees: readonly string[]): boolean {
-  const text = Buffer.from(path.buffer, path.byteOffset, path.byteLength).toString("latin1");
-  return trees.some((tree) => {
-    const root = Buffer.from(tree).toString("latin1");
-    return root === "/" || text === root || text.startsWith(root.endsWith("/") ? root : `${root}/`);
-  });
+  const text = byteString(path);
+  return trees.some((tree) => beneath(text, byteString(tree)));
 }

@@ -65,6 +65,7 @@ function validateFilesystem({ filesystem }: SandboxSpec): void {
   const lists = {
     readable: filesystem.readable,
     writable: filesystem.writable,
+    denied: filesystem.denied,
     grantable_readable: filesystem.grantableReadable,
     grantable_writable: filesystem.grantableWritable,
   };

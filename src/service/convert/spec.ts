@@ -212,7 +212,6 @@ function refuseUnimplemented(spec: pb.SandboxSpec): void {
   if (spec.determinism !== undefined) throw notYet("spec.determinism");
   if (spec.workdir !== undefined) throw notYet("spec.workdir");
   const { filesystem, network, limits, lifetime } = spec;
-  if (filesystem !== undefined && filesystem.denied.length > 0) throw notYet("spec.filesystem.denied");
   if (filesystem !== undefined && filesystem.root !== "") throw notYet("spec.filesystem.root");
   if (filesystem !== undefined && filesystem.mappings.length > 0) throw notYet("spec.filesystem.mappings");
   if (network?.remapPorts === true) throw notYet("spec.network.remap_ports");
@@ -233,6 +232,7 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
       baseline: filesystem?.baseline === pb.Baseline.NONE ? "none" : "sane",
       readable: filesystem?.readable ?? [],
       writable: filesystem?.writable ?? [],
+      denied: filesystem?.denied ?? [],
       grantableReadable: filesystem?.grantableReadable ?? [],
       grantableWritable: filesystem?.grantableWritable ?? [],
     },
@@ -329,6 +329,7 @@ export function specToProto(spec: SandboxSpec): Init<typeof pb.SandboxSpecSchema
       baseline: filesystem.baseline === "sane" ? pb.Baseline.SANE : pb.Baseline.NONE,
       readable: [...filesystem.readable],
       writable: [...filesystem.writable],
+      denied: [...filesystem.denied],
       grantableReadable: [...filesystem.grantableReadable],
       grantableWritable: [...filesystem.grantableWritable],
     },

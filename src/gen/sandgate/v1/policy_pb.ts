@@ -157,7 +157,14 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
   writable: string[];
 
   /**
-   * Trees refused even below a listed one. This version refuses it with UNIMPLEMENTED.
+   * Trees refused even below a listed one, and whatever a verdict says: neither read, written, executed nor
+   * removed, by whatever path, link, descriptor or mount. They go by the inodes that the paths, with links
+   * followed, name at the start; what is mounted below them belongs to them. A listed path inside a denied
+   * one contradicts it. Everything beside a denied tree is granted entry by entry as it is found at the start;
+   * the directories that lead from a listed tree to a denied one can therefore not be listed, and nothing can
+   * be made or removed directly in them (EACCES). What Linux tells of any file by its path (its existence,
+   * size and times) is not hidden. A file in a denied tree that has a hard link outside of all denied
+   * trees refuses the spawn with LAUNCH_FAILED, naming it, because that link would lead to it.
    *
    * @generated from field: repeated string denied = 3;
    */

@@ -560,7 +560,14 @@ type FilesystemPolicy struct {
 	Readable []string `protobuf:"bytes,1,rep,name=readable,proto3" json:"readable,omitempty"`
 	// Trees that may also be written: files created, changed, renamed and removed.
 	Writable []string `protobuf:"bytes,2,rep,name=writable,proto3" json:"writable,omitempty"`
-	// Trees refused even below a listed one. This version refuses it with UNIMPLEMENTED.
+	// Trees refused even below a listed one, and whatever a verdict says: neither read, written, executed nor
+	// removed, by whatever path, link, descriptor or mount. They go by the inodes that the paths, with links
+	// followed, name at the start; what is mounted below them belongs to them. A listed path inside a denied
+	// one contradicts it. Everything beside a denied tree is granted entry by entry as it is found at the start;
+	// the directories that lead from a listed tree to a denied one can therefore not be listed, and nothing can
+	// be made or removed directly in them (EACCES). What Linux tells of any file by its path (its existence,
+	// size and times) is not hidden. A file in a denied tree that has a hard link outside of all denied
+	// trees refuses the spawn with LAUNCH_FAILED, naming it, because that link would lead to it.
 	Denied []string `protobuf:"bytes,3,rep,name=denied,proto3" json:"denied,omitempty"`
 	// Root directory for the sandbox, when not the host's. This version refuses it with UNIMPLEMENTED.
 	Root string `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
