@@ -1,5 +1,5 @@
 /**
- * What becomes of every system call that Linux 6.18 knows, before a policy adds to it. Calls that are not here
+ * What becomes of every system call that `numbers.ts` knows, before a policy adds to it. Calls that are not here
  * answer ENOSYS, so that a program falls back to an older way.
  */
 import { constants } from "node:os";
@@ -71,8 +71,8 @@ const ALLOWED: Readonly<Record<string, string>> = {
     rt_sigsuspend sigaltstack kill tkill tgkill pidfd_send_signal`,
   time: `time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep alarm getitimer setitimer timer_create
     timer_settime timer_gettime timer_getoverrun timer_delete`,
-  scheduling: `sched_yield sched_getparam sched_getscheduler sched_get_priority_max sched_get_priority_min
-    sched_rr_get_interval sched_getaffinity sched_getattr getpriority ioprio_get getcpu getrlimit setrlimit`,
+  scheduling: `sched_yield rseq_slice_yield sched_getparam sched_getscheduler sched_get_priority_max
+    sched_get_priority_min sched_rr_get_interval sched_getaffinity sched_getattr getpriority ioprio_get getcpu getrlimit setrlimit`,
   system: `uname sysinfo getrandom lsm_get_self_attr lsm_list_modules landlock_create_ruleset landlock_add_rule
     landlock_restrict_self uprobe uretprobe`,
   sockets: `connect bind accept accept4 getsockname getpeername setsockopt getsockopt recvfrom recvmsg recvmmsg shutdown`,
@@ -100,7 +100,7 @@ const ABSENT: Readonly<Record<string, string>> = {
   // Its flags are in memory. Libraries fall back to clone, whose flags are a register.
   clone: "clone3",
   uring: "io_uring_setup io_uring_enter io_uring_register",
-  mountTable: "statmount listmount",
+  mountTable: "statmount listmount listns",
   obsolete: `uselib ustat sysfs _sysctl create_module get_kernel_syms query_module nfsservctl getpmsg putpmsg afs_syscall
     tuxcall security vserver set_thread_area get_thread_area epoll_ctl_old epoll_wait_old`,
 };
@@ -130,14 +130,53 @@ const JUDGED: Readonly<Record<RegisterRule, string>> = {
   unshare: "unshare",
 };
 
-/** Calls that do the same: what a policy says of one, it says of all. */
-const SIBLINGS: readonly (readonly string[])[] = [
-  ["open", "openat", "creat", "openat2"],
-  ["execve", "execveat"],
-  ["fork", "vfork", "clone", "clone3"],
-  ["kill", "tkill", "tgkill", "rt_sigqueueinfo", "rt_tgsigqueueinfo", "pidfd_send_signal"],
-  ["mprotect", "pkey_mprotect"],
+/** Calls that do the same: what a policy says of one, it says of all, and no filter may treat one laxer. */
+const SIBLINGS: readonly string[] = [
+  "open openat creat openat2",
+  "execve execveat",
+  "fork vfork clone clone3",
+  "kill tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo pidfd_send_signal",
+  "mprotect pkey_mprotect",
+  // Names of files.
+  "rename renameat renameat2",
+  "link linkat",
+  "symlink symlinkat",
+  "unlink unlinkat rmdir",
+  "mkdir mkdirat",
+  "mknod mknodat",
+  // What Landlock does not cover of them.
+  "chmod fchmod fchmodat fchmodat2",
+  "chown fchown lchown fchownat",
+  "utime utimes futimesat utimensat",
+  "setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat",
+  "getxattr lgetxattr fgetxattr getxattrat",
+  "listxattr llistxattr flistxattr listxattrat",
+  "stat lstat newfstatat statx",
+  "access faccessat faccessat2",
+  "readlink readlinkat",
+  // Sockets.
+  "sendto sendmsg sendmmsg",
+  "accept accept4",
+  // Other processes.
+  "sched_setparam sched_setscheduler sched_setattr",
+  "ptrace process_vm_readv process_vm_writev pidfd_getfd kcmp",
+  "migrate_pages move_pages",
+  // The kernel and the host.
+  "mount umount2 pivot_root open_tree open_tree_attr move_mount fsopen fsconfig fsmount fspick mount_setattr",
+  "io_uring_setup io_uring_enter io_uring_register",
+  "add_key request_key keyctl",
+  "init_module finit_module",
+  "kexec_load kexec_file_load",
+  "clock_settime settimeofday adjtimex clock_adjtime",
+  "quotactl quotactl_fd",
+  "name_to_handle_at open_by_handle_at",
+  "shmget shmat shmctl shmdt",
+  "semget semop semctl semtimedop",
+  "msgget msgsnd msgrcv msgctl",
+  "mq_open mq_unlink mq_timedsend mq_timedreceive mq_notify mq_getsetattr",
 ];
+
+const FAMILIES: readonly (readonly string[])[] = SIBLINGS.map(words);
 
 function words(text: string): string[] {
   return text.split(/\s+/).filter((word) => word !== "");
@@ -206,7 +245,12 @@ export function syscallTreatment(name: string): Treatment | undefined {
 
 /** The call itself and those that do the same, such as `openat` for `open`. */
 export function syscallSiblings(name: string): readonly string[] {
-  return SIBLINGS.find((set) => set.includes(name)) ?? [name];
+  return FAMILIES.find((family) => family.includes(name)) ?? [name];
+}
+
+/** Every set of calls that do the same. */
+export function syscallFamilies(): readonly (readonly string[])[] {
+  return FAMILIES;
 }
 
 export function archFromNode(nodeArch: string): Arch | undefined {

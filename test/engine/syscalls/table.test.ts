@@ -1,10 +1,12 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
+import { NUMBERS_RELEASE } from "../../../src/engine/syscalls/numbers.js";
 import {
   type Arch,
   AUDIT_ARCH,
   archFromAudit,
   isSyscallName,
+  syscallFamilies,
   syscallName,
   syscallNumber,
   syscallRows,
@@ -46,6 +48,9 @@ const HEADERS: readonly { arch: Arch; header: string; defines: readonly string[]
   },
 ];
 
+/** Of Linux 7.1. */
+const HIGHEST = 471;
+
 describe("the table of system calls", () => {
   for (const { arch, header, defines } of HEADERS) {
     it(`has a row, by the same number, for every call of ${arch} that the installed headers know`, function () {
@@ -62,11 +67,11 @@ describe("the table of system calls", () => {
       const taken = new Set(syscallRows(arch).map(({ number }) => number));
       const gaps: readonly (readonly [number, number])[] =
         arch === "x86_64" ? [[337, 423]] : [[244, 259], [295, 423]]; // biome-ignore format: pairs
-      for (let number = 0; number <= 469; number += 1) {
+      for (let number = 0; number <= HIGHEST; number += 1) {
         const isGap = gaps.some(([first, last]) => first <= number && number <= last);
         assert.equal(taken.has(number), !isGap, `${number}`);
       }
-      assert.equal(Math.max(...taken), 469);
+      assert.equal(Math.max(...taken), HIGHEST);
     });
 
     it(`names each number of ${arch} once, both ways`, () => {
@@ -80,8 +85,10 @@ describe("the table of system calls", () => {
   }
 
   it("knows the calls that are newer than most headers", () => {
+    assert.equal(NUMBERS_RELEASE, "7.1");
     const newer = { setxattrat: 463, removexattrat: 466, open_tree_attr: 467, file_getattr: 468, file_setattr: 469 };
-    for (const [name, number] of Object.entries({ ...newer, mseal: 462, statmount: 457, lsm_list_modules: 461 })) {
+    const newest = { listns: 470, rseq_slice_yield: 471 };
+    for (const [name, number] of Object.entries({ ...newer, ...newest, mseal: 462, statmount: 457 })) {
       assert.equal(syscallNumber("x86_64", name), number, name);
       assert.equal(syscallNumber("aarch64", name), number, name);
     }
@@ -96,7 +103,14 @@ describe("the table of system calls", () => {
     assert.ok(!isSyscallName("opn"));
   });
 
-  it("knows siblings both ways, and treats none that can be held laxer than another", () => {
+  it("knows siblings both ways, each of one family", () => {
+    const seen = new Set<string>();
+    for (const family of syscallFamilies()) {
+      for (const name of family) {
+        assert.ok(!seen.has(name), `${name} is of two families`);
+        seen.add(name);
+      }
+    }
     assert.deepEqual(syscallSiblings("creat"), ["open", "openat", "creat", "openat2"]);
     assert.deepEqual(syscallSiblings("getpid"), ["getpid"]);
     for (const { name } of syscallRows("x86_64")) {

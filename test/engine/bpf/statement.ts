@@ -1,0 +1,123 @@
+/**
+ * What each call that is judged by its registers must get, said a second time and in other words than
+ * `src/engine/bpf/registers.ts`: the exhaustive test of the filters compares the two. Low words are what counts, unless
+ * a statement says otherwise.
+ */
+import { constants } from "node:os";
+import type { FilterPolicy } from "../../../src/engine/bpf/filter.js";
+
+const { EACCES, EAFNOSUPPORT, EBUSY, EINVAL, ENOSYS, EOPNOTSUPP, EPERM, EPROTONOSUPPORT } = constants.errno;
+
+/** Numbers are errnos. */
+export type Outcome = "allow" | "notify" | "kill" | number;
+
+/** The arguments of one call: `low` and `high` give one half of an argument, unsigned. */
+export interface Registers {
+  low(index: number): number;
+  high(index: number): number;
+}
+
+type Statement = (registers: Registers, policy: FilterPolicy) => Outcome;
+
+const oneOf = (value: number, ...values: readonly number[]): boolean => values.includes(value);
+const has = (value: number, bits: number): boolean => (value & bits) !== 0;
+
+const metadata: Statement = (_, { metadata }) => (metadata ? "allow" : EPERM);
+const ownPid: Statement = ({ low }) => (low(0) === 0 ? "allow" : EPERM);
+const fastOpen =
+  (flags: number): Statement =>
+  ({ low }) =>
+    has(low(flags), 0x20000000) ? EOPNOTSUPP : "allow";
+/** Regular files, FIFOs and sockets, by the four high bits of the mode. */
+const node =
+  (mode: number): Statement =>
+  ({ low }) =>
+    oneOf((low(mode) >>> 12) & 0xf, 0, 8, 1, 12) ? "allow" : EPERM;
+
+/** Every option of prctl(2) that passes, and those that are refused as dangerous. Others do not exist. */
+const PRCTL_FREE = new Set(
+  [
+    [1, 2, 3, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 19, 20, 21, 22, 23, 25, 26, 27, 29, 30, 33, 34],
+    [36, 37, 38, 39, 40, 41, 42, 45, 46, 47, 50, 51, 52, 53, 54, 55, 56, 59, 60, 61, 63, 64, 65, 66, 68, 69, 70, 71],
+    [74, 75, 76, 78, 0x53564d41, 0x41555856],
+  ].flat(),
+);
+const PRCTL_GUARDED = [24, 28, 35, 77];
+const PRCTL_REFUSED = [62, 0x59616d61];
+
+export const STATEMENTS: Readonly<Record<string, Statement>> = {
+  listen: (_, { listen }) => (listen ? "allow" : EACCES),
+  clone: ({ low }) => (has(low(0), 0x7e020000) ? EPERM : "allow"),
+  unshare: ({ low }) => ((low(0) & ~0x40600) === 0 ? "allow" : EPERM),
+  fcntl: ({ low }) => {
+    if (low(1) === 1031) return low(2) > 65536 ? EPERM : "allow";
+    return oneOf(low(1), 1024, 1026) ? EACCES : "allow";
+  },
+  ioctl: ({ low }) => {
+    const request = low(1);
+    if (oneOf(request, 0x5412, 0x541c, 0x541d, 0x5423)) return EPERM;
+    if (oneOf(request, 0x40086602, 0x40046602, 0x401c5820)) return EPERM;
+    return request >= 0x8910 && request < 0x8c00 ? EPERM : "allow";
+  },
+  mknod: node(1),
+  mknodat: node(2),
+  openat2: (_, { holdOpen }) => (holdOpen === "none" ? "allow" : ENOSYS),
+  sched_setparam: ownPid,
+  sched_setscheduler: ownPid,
+  sched_setaffinity: ownPid,
+  sched_setattr: ownPid,
+  migrate_pages: ownPid,
+  move_pages: ownPid,
+  setpriority: ({ low }) => (low(1) === 0 && oneOf(low(0), 0, 1) ? "allow" : EPERM),
+  ioprio_set: ({ low }) => (low(1) === 0 && oneOf(low(0), 1, 2) ? "allow" : EPERM),
+  personality: ({ low }) => (oneOf(low(0), 0, 0xffffffff) ? "allow" : EPERM),
+  prctl: ({ low }, { checkpointable }) => {
+    const option = low(0);
+    const guarded = checkpointable ? "notify" : EPERM;
+    if (option === 4) return low(1) === 1 ? "allow" : guarded;
+    if (PRCTL_GUARDED.includes(option)) return guarded;
+    if (PRCTL_REFUSED.includes(option)) return EPERM;
+    return PRCTL_FREE.has(option) ? "allow" : EINVAL;
+  },
+  // A pointer is null only when both halves are.
+  prlimit64: ({ low, high }) => (low(0) === 0 || (low(2) === 0 && high(2) === 0) ? "allow" : EPERM),
+  seccomp: ({ low }) => (low(0) === 1 && has(low(1), 8) ? EBUSY : "allow"),
+  sendmsg: fastOpen(2),
+  sendto: fastOpen(3),
+  sendmmsg: fastOpen(3),
+  socket: ({ low }, { tcp, udp, unix }) => {
+    const type = low(1) & ~0o2004000;
+    const family = low(0);
+    if (family === 1) return !unix ? EACCES : oneOf(type, 1, 2, 5) ? "allow" : EPERM;
+    if (!oneOf(family, 2, 10)) return EAFNOSUPPORT;
+    if (type === 1) return !tcp ? EACCES : oneOf(low(2), 0, 6) ? "allow" : EPROTONOSUPPORT;
+    if (type === 2) return !udp ? EACCES : oneOf(low(2), 0, 17) ? "allow" : EPROTONOSUPPORT;
+    return EPERM;
+  },
+  socketpair: ({ low }, { unix }) => {
+    const type = low(1) & ~0o2004000;
+    if (low(0) !== 1) return EAFNOSUPPORT;
+    return oneOf(type, 1, 5) || (unix && type === 2) ? "allow" : EACCES;
+  },
+  ...Object.fromEntries(
+    `chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat setxattr lsetxattr
+     fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat file_setattr`
+      .split(/\s+/)
+      .map((name) => [name, metadata] as const),
+  ),
+};
+
+const O_PATH = 0o10000000;
+const WRITES = 0o1103;
+
+/** What becomes of a call that the table allows, or that its registers allow, because of what the policy holds. */
+export function heldOutcome(name: string, { low }: Registers, policy: FilterPolicy): Outcome {
+  const { holdOpen } = policy;
+  if (holdOpen !== "none" && ["open", "openat", "creat"].includes(name)) {
+    if (name === "creat") return "notify";
+    const flags = low(name === "open" ? 1 : 2);
+    if (has(flags, O_PATH)) return "allow";
+    return holdOpen === "all" || has(flags, WRITES) ? "notify" : "allow";
+  }
+  return policy.notified.has(name) ? "notify" : "allow";
+}
