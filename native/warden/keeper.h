@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the keeper's operations share; each family of them has a file. */
+#ifndef SANDGATE_KEEPER_H
+#define SANDGATE_KEEPER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "../abi.h"
+#include "jobs.h"
+#include "pins.h"
+#include "wire.h"
+
+struct keeper {
+	pid_t warden_pid;
+	bool namespaced;       /* kill(-1) is confined by the PID namespace */
+	bool confines_signals; /* the outer layer has the scope */
+	struct pins pins;
+	struct job_pool *jobs; /* NULL until the first */
+	int done_fd;
+};
+
+/* A request of the engine, checked: head->length bytes follow it. */
+struct request {
+	const struct sg_keeper_request *head;
+	const char *bytes;
+	struct packet *packet; /* its descriptors; what is not taken is closed */
+};
+
+/* Sends a reply, waiting for room, but not beyond what ends the keeper. `fd` may be -1, and stays the caller's. */
+void reply(struct keeper *keeper, const void *bytes, size_t size, int fd);
+
+/* Replies with 0 or a negative errno. */
+void reply_result(struct keeper *keeper, uint32_t op, uint64_t op_id, int error, int fd);
+
+/* Hands a job to a thread; the reply follows when it is done. Its descriptor changes hands on success only. */
+int submit_job(struct keeper *keeper, const struct job *job);
+
+/* The request's path as a string. Returns 0, -ENAMETOOLONG, or -EINVAL when it has a NUL. */
+int copy_path_bytes(const struct request *request, char ret_path[PATH_MAX]);
+
+/* Operations; each replies when it is done, unless abi.h says that it does not. */
+void handle_resolve(struct keeper *keeper, struct request *request);
+void handle_open(struct keeper *keeper, struct request *request);
+void handle_release(struct keeper *keeper, struct request *request);
+void handle_connect(struct keeper *keeper, struct request *request);
+void handle_cancel(struct keeper *keeper, struct request *request);
+
+#endif
