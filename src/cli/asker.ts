@@ -38,13 +38,20 @@ class Interrupted extends Error {
 /** Questions the terminal may have waiting; the service keeps what is beyond. */
 const WINDOW = 64;
 
+/** Which calls are asked about: of these sandboxes, or of all. */
+export interface AskerScope {
+  readonly sandboxIds: readonly string[];
+  /** Shows with each question which sandbox it comes from. */
+  readonly namesSandbox: boolean;
+}
+
 /**
- * Decides for one sandbox by asking. Questions come one at a time in the order in which they were held; an equal
- * call that was answered "remember" is released without asking.
+ * Decides by asking. Questions come one at a time in the order in which they were held; an equal call of the same
+ * sandbox that was answered "remember" is released without asking.
  */
 export function startAsker(
   link: DecideLink,
-  sandboxId: string,
+  { sandboxIds, namesSandbox }: AskerScope,
   prompter: Prompter,
   now: () => number = Date.now,
 ): Asker {
@@ -58,8 +65,13 @@ export function startAsker(
     link.send({ message: { case: "verdicts", value: { verdicts: [verdictFor(call, verdict, reason)] } } });
   };
 
-  const settleRemembered = (call: HeldCall): boolean => {
+  const keyOf = (call: HeldCall): string | undefined => {
     const key = memoryKey(call);
+    return key === undefined ? undefined : `${call.task?.sandboxId ?? ""} ${key}`;
+  };
+
+  const settleRemembered = (call: HeldCall): boolean => {
+    const key = keyOf(call);
     if (key === undefined || !remembered.has(key)) return false;
     answer(call, "allow", "allowed before at the terminal");
     return true;
@@ -75,7 +87,7 @@ export function startAsker(
       const given = exhausted || interrupted ? "deny" : await ask(call, deadlineMs, signal);
       if (given === "withdrawn") continue;
       if (given === "remember") {
-        const key = memoryKey(call);
+        const key = keyOf(call);
         if (key === undefined) prompter.note("this call cannot be recognized again: allowed once");
         else remembered.add(key);
       }
@@ -85,7 +97,7 @@ export function startAsker(
 
   const ask = async (call: HeldCall, deadlineMs: number, signal: AbortSignal): Promise<Answer | "withdrawn"> => {
     try {
-      const given = await prompter.ask(questionLines(call, deadlineMs - now(), queue.length), signal);
+      const given = await prompter.ask(questionLines(call, deadlineMs - now(), queue.length, namesSandbox), signal);
       if (given !== undefined) return given;
       exhausted = true;
       prompter.note("there is nobody to ask: this call and all further ones are denied");
@@ -154,7 +166,7 @@ export function startAsker(
       case: "open",
       value: {
         decider: "terminal",
-        selector: { sandboxIds: [sandboxId] },
+        selector: { sandboxIds: [...sandboxIds] },
         window: WINDOW,
         outcomes: OutcomeReporting.FAILURES,
       },

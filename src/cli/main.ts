@@ -37,6 +37,10 @@ function buildProgram(): Command {
       "--answers <file>",
       'take the answers of --ask from a file, one a line: allow, remember, deny, kill ("-" is standard input)',
     )
+    .option(
+      "--hold <duration>",
+      "hold what --ask asks about for this time, until somebody answers from elsewhere, as with sandgate approve",
+    )
     .option("--timeout <duration>", "end the sandbox after this time, with exit status 124")
     .option("--spec <file>", "start from a SandboxSpec in TOML or JSON")
     .option("--detach", "leave it running on the service and print its id (needs --address)")
@@ -157,6 +161,36 @@ ${examples(
       await watch({ ...options, address: addressOf(command) });
     })
     .addHelpText("after", examples("sandgate watch", "sandgate watch --kind call_held --kind call_settled --json"));
+
+  program
+    .command("approve")
+    .description("List the calls that wait for an answer; with their numbers, let them go on or refuse them.")
+    .addOption(addressOption())
+    .argument("[call...]", "numbers of calls, as listed")
+    .option("--deny", "refuse them instead")
+    .option("--kill", "kill everything in their sandboxes instead")
+    .option("--remember", "also let equal calls of the sandbox go on from now on")
+    .option("--follow", "ask here for each call as it comes, until interrupted")
+    .option(
+      "--answers <file>",
+      'take the answers of --follow from a file, one a line, as run does ("-": standard input)',
+    )
+    .option("--sandbox <id>", "only calls of this sandbox; may be repeated", collect)
+    .option("--json", "one JSON object a line")
+    .action(async (calls: string[], options, command: Command) => {
+      const { approve } = await import("./approve.js");
+      await approve(calls, { ...options, address: addressOf(command) });
+    })
+    .addHelpText(
+      "after",
+      examples(
+        "sandgate run --detach --hold 10m -- make deploy",
+        "sandgate approve",
+        "sandgate approve 17 18",
+        "sandgate approve --deny 19",
+        "sandgate approve --follow",
+      ),
+    );
 
   program
     .command("check")

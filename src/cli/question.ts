@@ -66,8 +66,9 @@ export function describeTask(task: TaskInfo | undefined): string {
 }
 
 /** The lines of a question, without the prompt. */
-export function questionLines(call: HeldCall, timeLeftMs: number, behind: number): string[] {
+export function questionLines(call: HeldCall, timeLeftMs: number, behind: number, namesSandbox: boolean): string[] {
   const facts = [
+    namesSandbox ? printable(call.task?.sandboxId ?? "") : "",
     call.task?.executable === undefined ? "" : printableOs(call.task.executable),
     call.syscall,
     call.waiting > 1 ? `${call.waiting} equal calls wait` : "",

@@ -9,6 +9,7 @@ import {
   LifetimePolicySchema,
   NetworkPolicySchema,
   type NetworkRuleSchema,
+  NoDeciderPolicySchema,
   ProtectionPolicySchema,
   type SandboxSpec,
   SandboxSpecSchema,
@@ -34,6 +35,8 @@ export interface PolicyOptions {
   /** False with --no-baseline. */
   readonly baseline?: boolean;
   readonly ask?: boolean;
+  /** Time that a call waits for an answer from elsewhere. */
+  readonly holdMs?: number | undefined;
 }
 
 /** Time a person has for an answer. */
@@ -79,15 +82,19 @@ export function buildSpec(
     spec.lifetime ??= create(LifetimePolicySchema);
     spec.lifetime.maxDuration = durationFromMs(timeoutMs);
   }
-  if (options.ask === true) addQuestions(spec);
+  if (options.holdMs !== undefined) {
+    addQuestions(spec, options.holdMs, options.holdMs);
+    if (spec.holds !== undefined)
+      spec.holds.onNoDecider ??= create(NoDeciderPolicySchema, { grace: durationFromMs(options.holdMs) });
+  } else if (options.ask === true) addQuestions(spec, ASK_TIMEOUT_MS, ASK_MAX_HOLD_MS);
   return spec;
 }
 
 /**
  * Holds each execve, connect and write-open that nothing settles, and lets an answer open any file for
- * writing or reach any TCP destination: with a person at the terminal, the person is the ceiling.
+ * writing or reach any TCP destination: with a person who answers, the person is the ceiling.
  */
-function addQuestions(spec: SandboxSpec): void {
+function addQuestions(spec: SandboxSpec, verdictTimeoutMs: number, maxHoldMs: number): void {
   spec.holds ??= create(HoldPolicySchema);
   const holds = create(HoldPolicySchema, {
     triggers: [
@@ -97,8 +104,8 @@ function addQuestions(spec: SandboxSpec): void {
     ],
   });
   spec.holds.triggers.push(...holds.triggers);
-  spec.holds.verdictTimeout ??= durationFromMs(ASK_TIMEOUT_MS);
-  spec.holds.maxHold ??= durationFromMs(ASK_MAX_HOLD_MS);
+  spec.holds.verdictTimeout ??= durationFromMs(verdictTimeoutMs);
+  spec.holds.maxHold ??= durationFromMs(maxHoldMs);
   spec.holds.coalesce = true;
   if (!spec.filesystem?.grantableWritable.includes("/")) spec.filesystem?.grantableWritable.push("/");
   spec.network?.grantable.push(...create(NetworkPolicySchema, { grantable: [{ transport: Transport.TCP }] }).grantable);

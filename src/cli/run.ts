@@ -22,6 +22,7 @@ export interface RunOptions extends PolicyOptions, ProcessOptions {
   readonly address?: string | undefined;
   readonly answers?: string;
   readonly timeout?: string;
+  readonly hold?: string;
   readonly spec?: string;
   readonly detach?: boolean;
   readonly json?: boolean;
@@ -37,7 +38,8 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
   if (detach && ask) throw new UsageError("--detach leaves nobody to ask: leave out --ask");
   const timeoutMs = options.timeout === undefined ? 0 : parseDurationMs(options.timeout);
   const base = options.spec === undefined ? undefined : readSpecFile(options.spec);
-  const spec = buildSpec(base, { ...options, ask }, process.cwd(), timeoutMs);
+  const holdMs = options.hold === undefined ? undefined : parseDurationMs(options.hold);
+  const spec = buildSpec(base, { ...options, ask, holdMs }, process.cwd(), timeoutMs);
   const terminal = chooseTerminal(options.tty, detach);
   const processSpec = buildProcess(argv, options, {
     callerCwd: process.cwd(),
@@ -141,7 +143,7 @@ async function openQuestions(
     env: process.env,
   });
   const call = client.decision.decide();
-  const asker = startAsker(linkOf(call), sandboxId, prompter);
+  const asker = startAsker(linkOf(call), { sandboxIds: [sandboxId], namesSandbox: false }, prompter);
   // A refused stream says why in `done`, and only that it ended in `opened`.
   await Promise.race([asker.opened, asker.done.then(() => asker.opened)]);
   return {

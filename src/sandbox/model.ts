@@ -299,6 +299,8 @@ export type Settlement =
 export interface Grant {
   readonly grantId: string;
   readonly sandboxId: string;
+  /** Whose calls it settles: those of processes that run this executable (its path, byte for byte), or all. */
+  readonly executable: Uint8Array | undefined;
   readonly match: CallMatch | { readonly sameCall: HeldCall };
   readonly settlement: Settlement;
   /** Wall clock; undefined: as long as the sandbox. */

@@ -61,7 +61,7 @@ function openDesk() {
     },
     close: () => undefined,
   };
-  const asker: Asker = startAsker(link, "box", prompter, () => 0);
+  const asker: Asker = startAsker(link, { sandboxIds: ["box"], namesSandbox: false }, prompter, () => 0);
   return {
     asker,
     sent,

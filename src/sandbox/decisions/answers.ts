@@ -1,12 +1,11 @@
 import type { Clock } from "../../base/clock.js";
 import { SandboxError } from "../../base/errors.js";
-import type { Grant, HeldCall, Settlement } from "../model.js";
-import { compileMatch } from "../policy/match.js";
+import type { Grant, Settlement } from "../model.js";
 import type { HoldEngine } from "../ports.js";
 import { type Problem, selects, type Verdict, type VerdictOutcome } from "./decider.js";
+import { compileGrant } from "./grant-match.js";
 import type { GrantStore } from "./grants.js";
 import type { Questions } from "./questions.js";
-import { sameCallKey } from "./same-call.js";
 import { cannotRemember, judge, problem } from "./settlement.js";
 import { holdIdOf, type Question, type Session } from "./state.js";
 
@@ -143,6 +142,7 @@ export function createAnswers({ questions, grants, engine, clock }: AnswersOptio
         grant: {
           grantId,
           sandboxId: subject.sandboxId,
+          executable: wish.scope === "executable" ? call.task.executable : undefined,
           match: wish.match === "same_call" ? { sameCall: call } : wish.match,
           settlement,
           expireTimeMs: wish.ttlMs === undefined ? undefined : clock.wall() + wish.ttlMs,
@@ -165,8 +165,8 @@ export function createAnswers({ questions, grants, engine, clock }: AnswersOptio
   function applyGrant(grant: Grant): void {
     const sandbox = questions.sandboxes.get(grant.sandboxId);
     if (sandbox === undefined || grant.maxUses > 0) return;
-    const { match, settlement } = grant;
-    const matches = "sameCall" in match ? sameAs(match.sameCall) : compileMatch(match);
+    const { settlement } = grant;
+    const matches = compileGrant(grant);
     for (const question of [...sandbox.questions]) {
       const [{ call }] = question.calls;
       if (question.delivered || (settlement.kind === "allow" && call.integrity === "racy") || !matches(call)) continue;
@@ -176,9 +176,4 @@ export function createAnswers({ questions, grants, engine, clock }: AnswersOptio
   }
 
   return { apply, applyGrant, find, absence };
-}
-
-function sameAs(call: HeldCall): (other: HeldCall) => boolean {
-  const key = sameCallKey(call);
-  return (other) => key !== undefined && sameCallKey(other) === key;
 }

@@ -79,7 +79,17 @@ function withProblem(
 
 export function cannotRemember(wish: Remember, call: HeldCall, settlement: Settlement): Problem | undefined {
   if (wish.kind === "invalid") return wish.problem;
-  if (wish.scope !== "sandbox") return notImplemented("remember.scope", { scope: wish.scope });
+  if (wish.scope !== "sandbox" && wish.scope !== "executable")
+    return notImplemented("remember.scope", { scope: wish.scope });
+  if (wish.scope === "executable" && call.task.executable.length === 0) {
+    return problem(
+      "failed_precondition",
+      "CEILING_EXCEEDED",
+      "the executable that makes the call is not known, so that it cannot be recognized again",
+      { scope: wish.scope },
+      "remember.scope",
+    );
+  }
   if (settlement.kind === "allow" && call.integrity === "racy") {
     return problem(
       "failed_precondition",

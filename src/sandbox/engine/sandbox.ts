@@ -1,6 +1,6 @@
 import type { Listener } from "../../engine/loop.js";
-import { sameCallKey } from "../decisions/same-call.js";
-import type { CallMatch, Grant, HeldCall, NetworkRule, Settlement, SocketAddress, Transport } from "../model.js";
+import { compileGrant } from "../decisions/grant-match.js";
+import type { Grant, HeldCall, NetworkRule, Settlement, SocketAddress, Transport } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { compileMatch, compileNetworkRules } from "../policy/match.js";
 import type { Keeper } from "../warden/keeper.js";
@@ -63,12 +63,6 @@ interface LiveGrant {
   uses: number;
 }
 
-function matcherOf(match: CallMatch | { readonly sameCall: HeldCall }): (call: JudgedCall) => boolean {
-  if (!("sameCall" in match)) return compileMatch(match);
-  const key = sameCallKey(match.sameCall);
-  return (call) => key !== undefined && sameCallKey(call) === key;
-}
-
 /** What a judge tells of its grants. */
 export interface GrantEvents {
   used(grantId: string): void;
@@ -122,7 +116,7 @@ export function createJudge(policy: EnginePolicy, grantEvents: GrantEvents): Jud
       return triggers.some((wants) => wants(call)) ? { kind: "ask", rule: "" } : { kind: "static" };
     },
     addGrant(grant) {
-      grants.set(grant.grantId, { grant, matches: matcherOf(grant.match), uses: 0 });
+      grants.set(grant.grantId, { grant, matches: compileGrant(grant), uses: 0 });
     },
     removeGrant(grantId) {
       grants.delete(grantId);

@@ -28,6 +28,7 @@ function judgeWith(grant: Partial<Grant>, ended: string[] = []) {
   judge.addGrant({
     grantId: "grant-1",
     sandboxId: "box",
+    executable: undefined,
     match: everyCall,
     settlement: { kind: "allow" },
     expireTimeMs: undefined,
@@ -61,6 +62,18 @@ describe("a remembered verdict", () => {
     const judge = judgeWith({ match: { sameCall: fileCall(1, { path: "/one" }) } });
     assert.deepEqual(judge.judge(fileCall(2, { path: "/one" }), 0), byGrant({ kind: "allow" }));
     assert.deepEqual(judge.judge(fileCall(3, { path: "/two" }), 0), asked);
+  });
+
+  it("for an executable holds for processes that run it, and for no other", () => {
+    const judge = judgeWith({ executable: Buffer.from("/usr/bin/cp") });
+    const by = (executable: string) => {
+      const call = fileCall(1);
+      return { ...call, task: { ...call.task, executable: Buffer.from(executable) } };
+    };
+    assert.deepEqual(judge.judge(by("/usr/bin/cp"), 0), byGrant({ kind: "allow" }));
+    for (const other of ["/usr/bin/cpio", "/usr/bin/cp (deleted)", "/usr/bin/c", ""]) {
+      assert.deepEqual(judge.judge(by(other), 0), asked, other);
+    }
   });
 
   it("ends with its time and with its last use, and is asked about again", () => {

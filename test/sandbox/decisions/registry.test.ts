@@ -635,6 +635,27 @@ describe("held calls", () => {
       );
     });
 
+    it("for the executable name the one that made the call, and settle no call of another that waits", async () => {
+      const { open, hold, got, grants } = createBench();
+      const client = open({ window: 1 });
+      const first = hold(1, { path: "/same" });
+      hold(2, { path: "/same", task: { ...first.task, executable: Buffer.from("/usr/bin/other") } });
+      hold(3, { path: "/same" });
+      await client.read();
+      client.session.answer([verdict(1, "allow", { remember: { ...sameCall, scope: "executable" } })]);
+      assert.deepEqual([2, 3].map(got), [undefined, allowed]);
+      assert.deepEqual(
+        [...grants.values()].map(({ executable }) => executable),
+        [first.task.executable],
+      );
+      const unknown = createBench();
+      const other = unknown.open();
+      unknown.hold(1, { task: { ...first.task, executable: new Uint8Array(0) } });
+      await other.read();
+      other.session.answer([verdict(1, "allow", { remember: { ...sameCall, scope: "executable" } })]);
+      assert.deepEqual([unknown.got(1), unknown.grants.size], [allowed, 0]);
+    });
+
     it("for a scope of a later version hold once, and say so", async () => {
       const { open, hold, got, grants } = createBench();
       const client = open();
