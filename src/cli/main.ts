@@ -242,11 +242,11 @@ function policyOptions(command: Command): Command {
     .option("--deny <path>", "refuse this path and what is below it although granted; may be repeated", collect)
     .option(
       "--net-allow <rule>",
-      "let it reach [tcp://|udp://|unix://]HOST[:PORTS], a CIDR block, or *; may be repeated",
+      "let it reach [tcp://|udp://|icmp://|unix://]HOST[:PORTS]; HOST may be a CIDR block or *; may be repeated",
       collect,
     )
     .option("--net-deny <rule>", "refuse this destination although allowed; may be repeated", collect)
-    .option("--bind <ports>", "let it bind these TCP ports, such as 8080 or 8000-8999; may be repeated", collect)
+    .option("--bind <ports>", "let it listen on these TCP ports, such as 8080 or 8000-8999; may be repeated", collect)
     .option("--no-baseline", "do not grant what an ordinary program reads to start (/usr, /lib, parts of /etc, …)")
     .option("--name <text>", "a name for people")
     .option("--label <key=value>", "a label for selection; may be repeated", collect)

@@ -3,6 +3,7 @@ import { clone, create, type MessageInitShape } from "@bufbuild/protobuf";
 import { durationFromMs } from "@bufbuild/protobuf/wkt";
 import {
   Baseline,
+  type BindRuleSchema,
   CallCategory,
   FilesystemPolicySchema,
   HoldPolicySchema,
@@ -17,8 +18,7 @@ import {
 } from "../gen/sandgate/v1/policy_pb.js";
 import { OutputOverflow, type ProcessSpec, ProcessSpecSchema, StdinMode } from "../gen/sandgate/v1/process_pb.js";
 import { UsageError } from "./failure.js";
-import type { Destination } from "./network-rule.js";
-import { parseDestination, parsePorts, type RuleTransport } from "./network-rule.js";
+import { parseBinding, parseDestination, type RuleTransport } from "./network-rule.js";
 
 /** The policy options of `run`, as typed. */
 export interface PolicyOptions {
@@ -59,9 +59,9 @@ export function buildSpec(
   filesystem.denied.push(...(options.deny ?? []).map((path) => resolve(callerCwd, path)));
   if (options.baseline === false) filesystem.baseline = Baseline.NONE;
   const widened = create(NetworkPolicySchema, {
-    allow: (options.netAllow ?? []).map(ruleOf),
-    deny: (options.netDeny ?? []).map(ruleOf),
-    bind: (options.bind ?? []).flatMap(parsePorts),
+    allow: (options.netAllow ?? []).map((text) => named("--net-allow", text, ruleOf)),
+    deny: (options.netDeny ?? []).map((text) => named("--net-deny", text, ruleOf)),
+    bind: (options.bind ?? []).map((text) => named("--bind", text, bindingOf)),
   });
   network.allow.push(...widened.allow);
   network.deny.push(...widened.deny);
@@ -170,10 +170,25 @@ const TRANSPORTS: Readonly<Record<RuleTransport, Transport>> = {
 };
 
 function ruleOf(text: string): MessageInitShape<typeof NetworkRuleSchema> {
-  const { transport, host, ports }: Destination = parseDestination(text);
+  const { transport, host, ports } = parseDestination(text);
   return {
     transport: transport === undefined ? Transport.UNSPECIFIED : TRANSPORTS[transport],
     host,
     ports: ports.map((range) => ({ ...range })),
   };
+}
+
+function bindingOf(text: string): MessageInitShape<typeof BindRuleSchema> {
+  const { transport, address, ports } = parseBinding(text);
+  return { transport: TRANSPORTS[transport], address, ports: ports.map((range) => ({ ...range })) };
+}
+
+/** Reads an option's value; a message about it begins with the option's name. */
+function named<T>(option: string, text: string, read: (text: string) => T): T {
+  try {
+    return read(text);
+  } catch (error) {
+    if (error instanceof UsageError) throw new UsageError(`${option} ${error.message}`, { cause: error });
+    throw error;
+  }
 }

@@ -4,7 +4,7 @@ import { parse, TomlError } from "smol-toml";
 import { type SandboxSpec, SandboxSpecSchema } from "../gen/sandgate/v1/policy_pb.js";
 import { parseDurationMs } from "./duration.js";
 import { UsageError } from "./failure.js";
-import { parseDestination, parsePorts } from "./network-rule.js";
+import { parseBinding, parseDestination, parsePorts } from "./network-rule.js";
 import { findTomlLine } from "./toml-lines.js";
 
 type Path = readonly (string | number)[];
@@ -71,9 +71,9 @@ function normalizeMessage(message: DescMessage, value: unknown, path: Path, fail
     case "sandgate.v1.NetworkRule":
       if (typeof value === "string") return orFail(() => destinationJson(value), path, fail);
       break;
-    case "sandgate.v1.PortRange":
+    case "sandgate.v1.BindRule":
       if (typeof value === "number" || typeof value === "string")
-        return orFail(() => portRangeJson(String(value)), path, fail);
+        return orFail(() => bindingJson(String(value)), path, fail);
       break;
     default:
       break;
@@ -93,12 +93,12 @@ function normalizeMessage(message: DescMessage, value: unknown, path: Path, fail
 function normalizeField(field: DescField, value: unknown, path: Path, fail: Fail): unknown {
   switch (field.fieldKind) {
     case "list": {
-      const single = isPorts(field) && !Array.isArray(value);
+      const single = (isPorts(field) || isBinding(field)) && !Array.isArray(value);
       if (!Array.isArray(value) && !single) return fail(path, `${describe(value)} where a list is expected`);
       const entries: unknown[] = Array.isArray(value) ? value : [value];
       if (isPorts(field))
-        return entries.flatMap((entry, index) => normalizePorts(entry, single ? path : [...path, index], fail));
-      return entries.map((entry, index) => normalizeElement(field, entry, [...path, index], fail));
+        return entries.flatMap((entry, index) => normalizePorts(field, entry, single ? path : [...path, index], fail));
+      return entries.map((entry, index) => normalizeElement(field, entry, single ? path : [...path, index], fail));
     }
     case "map":
       if (!isRecord(value)) return fail(path, `${describe(value)} where a table is expected`);
@@ -163,21 +163,24 @@ function isPorts(field: DescField): boolean {
   return field.message?.typeName === "sandgate.v1.PortRange";
 }
 
-function normalizePorts(value: unknown, path: Path, fail: Fail): unknown[] {
-  if (typeof value === "string" || typeof value === "number")
-    return orFail(() => parsePorts(String(value)), path, fail);
-  const message = SandboxSpecSchema.fields.find(({ name }) => name === "network")?.message;
-  const range = message?.fields.find(({ name }) => name === "bind")?.message;
-  return range === undefined ? [value] : [normalizeMessage(range, value, path, fail)];
+function isBinding(field: DescField): boolean {
+  return field.message?.typeName === "sandgate.v1.BindRule";
 }
 
-function portRangeJson(text: string): unknown {
-  return parsePorts(text)[0] ?? {};
+function normalizePorts(field: DescField, value: unknown, path: Path, fail: Fail): unknown[] {
+  if (typeof value === "string" || typeof value === "number")
+    return orFail(() => parsePorts(String(value)), path, fail);
+  return [normalizeElement(field, value, path, fail)];
 }
 
 function destinationJson(text: string): unknown {
   const { transport, host, ports } = parseDestination(text);
   return { ...(transport === undefined ? {} : { transport: `TRANSPORT_${transport.toUpperCase()}` }), host, ports };
+}
+
+function bindingJson(text: string): unknown {
+  const { transport, address, ports } = parseBinding(text);
+  return { transport: `TRANSPORT_${transport.toUpperCase()}`, address, ports };
 }
 
 function orFail<T>(read: () => T, path: Path, fail: Fail): T {

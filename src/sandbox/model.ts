@@ -38,12 +38,13 @@ export interface FilesystemPolicy {
   readonly grantableWritable: readonly string[];
 }
 
+/** What is denied is refused, then what is allowed is reached, and all else is refused. */
 export interface NetworkPolicy {
   readonly allow: readonly NetworkRule[];
   readonly deny: readonly NetworkRule[];
   /** Destinations that a verdict may allow. */
   readonly grantable: readonly NetworkRule[];
-  readonly bind: readonly PortRange[];
+  readonly bind: readonly BindRule[];
 }
 
 export type Transport = "tcp" | "udp" | "icmp" | "unix";
@@ -53,6 +54,14 @@ export interface NetworkRule {
   readonly transport: Transport | undefined;
   /** An address, a CIDR block, or empty for any. (Names come with a later version.) */
   readonly host: string;
+  /** Empty: all. */
+  readonly ports: readonly PortRange[];
+}
+
+export interface BindRule {
+  readonly transport: "tcp" | "udp";
+  /** An address or a CIDR block; empty for any. */
+  readonly address: string;
   /** Empty: all. */
   readonly ports: readonly PortRange[];
 }

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { canonicalAddress, serviceAddress } from "../../src/cli/address.js";
 import { formatDurationMs, parseDurationMs } from "../../src/cli/duration.js";
 import { explainRefusal, type Refusal, UsageError } from "../../src/cli/failure.js";
-import { parseDestination, parsePorts } from "../../src/cli/network-rule.js";
+import { parseBinding, parseDestination, parsePorts } from "../../src/cli/network-rule.js";
 import { clipped, printable, quoted } from "../../src/cli/printable.js";
 import { parseSignal, signalName } from "../../src/cli/signals.js";
 import { formatTable, styleFor } from "../../src/cli/style.js";
@@ -60,11 +60,54 @@ describe("destinations on the command line", () => {
     assert.deepEqual(parseDestination("*"), { transport: undefined, host: "", ports: [] });
     assert.deepEqual(parseDestination("::1"), { transport: undefined, host: "::1", ports: [] });
     assert.deepEqual(parseDestination("unix:///run/app.sock"), { transport: "unix", host: "/run/app.sock", ports: [] });
+    assert.deepEqual(parseDestination("unix://@name"), { transport: "unix", host: "@name", ports: [] });
+    assert.deepEqual(parseDestination(":8080"), {
+      transport: undefined,
+      host: "",
+      ports: [{ first: 8080, last: 8080 }],
+    });
+    assert.deepEqual(parseDestination("10.0.0.0/8:*"), { transport: undefined, host: "10.0.0.0/8", ports: [] });
+    assert.deepEqual(parseDestination("icmp://[::1]"), { transport: "icmp", host: "::1", ports: [] });
+    assert.deepEqual(parseDestination("icmp://*"), { transport: "icmp", host: "", ports: [] });
+    for (const host of ["api.example.com", "*.example.com", "localhost", "xn--bcher-kva.example", "_x.example."]) {
+      assert.deepEqual(parseDestination(`${host}:443`).host, host);
+    }
+  });
+
+  it("reads what may be bound, of TCP unless it says otherwise", () => {
+    const range = (first: number, last = first) => ({ first, last });
+    assert.deepEqual(parseBinding("8080,9000-9005"), {
+      transport: "tcp",
+      address: "",
+      ports: [range(8080), range(9000, 9005)],
+    });
+    assert.deepEqual(parseBinding("*"), { transport: "tcp", address: "", ports: [] });
+    assert.deepEqual(parseBinding("udp://5353"), { transport: "udp", address: "", ports: [range(5353)] });
+    assert.deepEqual(parseBinding("127.0.0.1:80"), { transport: "tcp", address: "127.0.0.1", ports: [range(80)] });
+    assert.deepEqual(parseBinding("tcp://[::1]:*"), { transport: "tcp", address: "::1", ports: [] });
+    for (const text of ["", "0", "80-", "localhost:80", "127.0.0.1", "unix:///x", "80,*", "*.example.com:80"]) {
+      assert.throws(() => parseBinding(text), UsageError, text);
+    }
   });
 
   it("refuses a destination that would mean something else than it seems to", () => {
-    for (const text of ["", "tcp://", "sctp://1.2.3.4", "10.0.0.0/33", "host/8", "::1:zz", "[::1", "a b:1", ":80"]) {
-      assert.throws(() => parseDestination(text), UsageError, text);
+    const wrong = ["", "tcp://", "sctp://1.2.3.4", "10.0.0.0/33", "host/8", "::1:zz", "[::1", "[1.2.3.4]:80", "a b:1"];
+    const misread = [
+      "127.1",
+      "010.0.0.1",
+      "0x7f.0.0.1",
+      "1.2.3.4.5",
+      "fe80::1%eth0",
+      "*.*.example.com",
+      "a*.example.com",
+    ];
+    const ports = [":", "h:", "h:0", "h:70000", "h:80,*", "h:80-70", "icmp://h:1", "unix://relative", "unix://@"];
+    for (const text of [...wrong, ...misread, ...ports]) {
+      assert.throws(
+        () => parseDestination(text),
+        (error) => error instanceof UsageError && /write |leave out|is above the last/.test(error.message),
+        text,
+      );
     }
     assert.throws(() => parsePorts("90-80"), /first port is above the last/);
     assert.throws(() => parsePorts("70000"), UsageError);

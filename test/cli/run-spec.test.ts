@@ -41,7 +41,7 @@ describe("the policy options of run", () => {
       },
       network: {
         allow: [{ host: "10.0.0.0/8" }, { transport: "TRANSPORT_TCP", host: "::1", ports: [{ first: 80, last: 80 }] }],
-        bind: [{ first: 8000, last: 8001 }],
+        bind: [{ transport: "TRANSPORT_TCP", ports: [{ first: 8000, last: 8001 }] }],
       },
       protections: { mayDegrade: ["landlock_net"] },
       lifetime: { maxDuration: "1.500s" },
@@ -59,6 +59,15 @@ describe("the policy options of run", () => {
     assert.deepEqual(held, ["execve", "execveat", "connect", "write-open"]);
     assert.deepEqual(filesystem?.grantableWritable, ["/"]);
     assert.equal(network?.grantable.length, 1);
+  });
+
+  it("name the option whose rule cannot be read", () => {
+    assert.throws(
+      () => buildSpec(undefined, { netAllow: ["1.2.3.4:0"] }, "/", 0),
+      /^UsageError: --net-allow "0" is not/,
+    );
+    assert.throws(() => buildSpec(undefined, { netDeny: ["*:*,80"] }, "/", 0), /^UsageError: --net-deny .* mixes \*/);
+    assert.throws(() => buildSpec(undefined, { bind: ["here:80"] }, "/", 0), /^UsageError: --bind .*such as 8080/);
   });
 
   it("refuse a label without a value", () => {

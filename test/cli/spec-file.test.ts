@@ -54,8 +54,8 @@ describe("a spec file", () => {
           { host: "10.0.0.0/8" },
         ],
         bind: [
-          { first: 8000, last: 8000 },
-          { first: 9000, last: 9010 },
+          { transport: "TRANSPORT_TCP", ports: [{ first: 8000, last: 8000 }] },
+          { transport: "TRANSPORT_TCP", ports: [{ first: 9000, last: 9010 }] },
         ],
       },
       lifetime: { maxDuration: "90s" },

@@ -161,7 +161,7 @@ describe("confinement", () => {
       const server = await listener();
       const { port } = server;
       await server[Symbol.asyncDispose]();
-      const spec: Spec = { network: { bind: [{ first: port }] } };
+      const spec: Spec = { network: { bind: [{ ports: [{ first: port }] }] } };
       assert.equal(await inside(spec, "bind", `${port}`), "ok");
       assert.equal(await inside(spec, "bind", `${port + 1}`), "EACCES");
       assert.equal(await inside(ports(port), "bind", `${port}`), "EACCES");

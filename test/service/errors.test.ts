@@ -64,8 +64,8 @@ const malformed: readonly Case[] = [
   },
   {
     what: "a port that is none",
-    spec: { network: { bind: [{ first: 70_000 }] } },
-    refusal: invalid("spec.network.bind[0]"),
+    spec: { network: { bind: [{ ports: [{ first: 70_000 }] }] } },
+    refusal: invalid("spec.network.bind[0].ports[0]"),
   },
   {
     what: "a syscall that Linux has not",

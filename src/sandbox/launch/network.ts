@@ -2,7 +2,7 @@
 import { SandboxError } from "../../base/errors.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
-import { connectPorts, isAnyHost, listPorts, ruleCovers } from "../policy/network.js";
+import { bindPorts, connectPorts, isAnyHost, listPorts, ruleCovers } from "../policy/network.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { cannotEnforce, noted } from "./refusals.js";
 
@@ -55,10 +55,16 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
   });
   const allowed = network.allow.filter((rule) => ruleCovers(rule, "tcp"));
   const grantable = network.grantable.filter((rule) => ruleCovers(rule, "tcp"));
-  const bindPorts = named(listPorts(network.bind));
+  network.bind.forEach(({ transport, address }, index) => {
+    if (transport === "udp") throw cannotEnforce(`spec.network.bind[${index}].transport`, "binding UDP ports");
+    if (!isAnyHost(address)) throw cannotEnforce(`spec.network.bind[${index}].address`, "binding by address");
+  });
+  const bound = named(bindPorts(network.bind));
+  if (network.deny.length > 0 && network.allow.length === 0 && network.grantable.length === 0 && !mediation.holdConnect)
+    warnings.push(noted("spec.network.deny", "denies what nothing allows: allow any host to reach everything else"));
   const tcp = allowed.length > 0 || grantable.length > 0 || network.bind.length > 0 || mediation.holdConnect;
   const allowedPorts = connectPorts(allowed);
-  const restricts = tcp && (mediation.mediateConnect || allowedPorts !== "all" || bindPorts !== "all");
+  const restricts = tcp && (mediation.mediateConnect || allowedPorts !== "all" || bound !== "all");
   // Without Landlock's port rules the engine can still judge every connect.
   const mediateConnect =
     mediation.mediateConnect || (restricts && !ledger.need("landlock_net") && allowedPorts !== "all");
@@ -69,7 +75,7 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
     mediateConnect,
     innerPorts: mediateConnect ? [] : named(allowedPorts),
     outerPorts: mediateConnect ? named(connectPorts([...allowed, ...grantable])) : named(allowedPorts),
-    bindPorts,
+    bindPorts: bound,
     warnings,
   };
 }

@@ -1,5 +1,5 @@
 import ipaddr from "ipaddr.js";
-import type { NetworkRule, PortRange, SocketAddress, Transport } from "../model.js";
+import type { BindRule, NetworkRule, PortRange, SocketAddress, Transport } from "../model.js";
 
 /** An address block: 4 or 16 bytes, of which the first `bits` count. */
 export interface AddressBlock {
@@ -65,6 +65,12 @@ export function connectPorts(rules: readonly NetworkRule[]): readonly number[] |
   return listPorts(
     rules.some(({ ports }) => ports.length === 0) ? [{ first: 1, last: 65535 }] : rules.flatMap(({ ports }) => ports),
   );
+}
+
+/** Likewise the TCP ports that may be bound. */
+export function bindPorts(rules: readonly BindRule[]): readonly number[] | "all" | "many" {
+  const tcp = rules.filter(({ transport }) => transport === "tcp");
+  return listPorts(tcp.flatMap(({ ports }) => (ports.length === 0 ? [{ first: 1, last: 65535 }] : ports)));
 }
 
 export function listPorts(ranges: readonly PortRange[]): readonly number[] | "all" | "many" {

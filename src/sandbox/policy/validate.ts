@@ -1,8 +1,8 @@
 /** Checks of a spec and a process that need no host. Each refusal names the field. */
 import { invalidField, SandboxError } from "../../base/errors.js";
-import type { CallMatch, NetworkRule, PortRange, ProcessSpec, SandboxSpec } from "../model.js";
+import type { BindRule, CallMatch, NetworkRule, PortRange, ProcessSpec, SandboxSpec } from "../model.js";
 import type { Mediation } from "./mediation.js";
-import { isAnyHost, listPorts, MAX_PORT_RULES, parseBlock } from "./network.js";
+import { bindPorts, isAnyHost, MAX_PORT_RULES, parseBlock } from "./network.js";
 import { isProtection, PROTECTIONS } from "./protections.js";
 
 const PATH_MAX = 4096;
@@ -88,9 +88,22 @@ function validateNetwork({ network }: SandboxSpec): void {
   validateNetworkRules(network.allow, "spec.network.allow");
   validateNetworkRules(network.deny, "spec.network.deny");
   validateNetworkRules(network.grantable, "spec.network.grantable");
-  validatePorts(network.bind, "spec.network.bind");
-  if (listPorts(network.bind) === "many") {
-    throw invalidField("spec.network.bind", `has too many ports: at most ${MAX_PORT_RULES}, or all of them`);
+  validateBindRules(network.bind, "spec.network.bind");
+}
+
+function validateBindRules(rules: readonly BindRule[], field: string): void {
+  atMost(rules, MAX_NETWORK_RULES, field);
+  rules.forEach(({ address, ports }, index) => {
+    if (!isAnyHost(address) && parseBlock(address) === undefined) {
+      throw invalidField(
+        `${field}[${index}].address`,
+        `${JSON.stringify(address)} is neither an address nor a CIDR block`,
+      );
+    }
+    validatePorts(ports, `${field}[${index}].ports`);
+  });
+  if (bindPorts(rules) === "many") {
+    throw invalidField(field, `has too many ports: at most ${MAX_PORT_RULES}, or all of them`);
   }
 }
 
@@ -109,6 +122,7 @@ function validateNetworkRules(rules: readonly NetworkRule[], field: string): voi
     }
     if (rule.transport === "unix" && rule.ports.length > 0)
       throw invalidField(`${at}.ports`, "a Unix socket has no port");
+    if (rule.transport === "icmp" && rule.ports.length > 0) throw invalidField(`${at}.ports`, "ICMP has no port");
     validatePorts(rule.ports, `${at}.ports`);
   });
 }

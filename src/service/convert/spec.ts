@@ -5,6 +5,7 @@ import * as pb from "../../gen/sandgate/v1/policy_pb.js";
 import * as pbProcess from "../../gen/sandgate/v1/process_pb.js";
 import type {
   ArgumentIntegrity,
+  BindRule,
   CallCategory,
   CallMatch,
   Fallback,
@@ -102,6 +103,15 @@ function networkRules(rules: readonly pb.NetworkRule[], field: string): NetworkR
       host: rule.host,
       ports: portRanges(rule.ports, `${field}[${index}].ports`),
     };
+  });
+}
+
+function bindRules(rules: readonly pb.BindRule[], field: string): BindRule[] {
+  return rules.map(({ transport, address, ports }, index) => {
+    const at = `${field}[${index}]`;
+    const known = transport === pb.Transport.UNSPECIFIED ? "tcp" : TRANSPORTS[transport];
+    if (known !== "tcp" && known !== "udp") throw invalidField(`${at}.transport`, "must be TCP or UDP");
+    return { transport: known, address, ports: portRanges(ports, `${at}.ports`) };
   });
 }
 
@@ -240,7 +250,7 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
       allow: networkRules(network?.allow ?? [], "spec.network.allow"),
       deny: networkRules(network?.deny ?? [], "spec.network.deny"),
       grantable: networkRules(network?.grantable ?? [], "spec.network.grantable"),
-      bind: portRanges(network?.bind ?? [], "spec.network.bind"),
+      bind: bindRules(network?.bind ?? [], "spec.network.bind"),
     },
     limits: {
       memoryBytes: limits?.memoryBytes ?? 0n,
@@ -337,7 +347,11 @@ export function specToProto(spec: SandboxSpec): Init<typeof pb.SandboxSpecSchema
       allow: rulesToProto(network.allow),
       deny: rulesToProto(network.deny),
       grantable: rulesToProto(network.grantable),
-      bind: [...network.bind],
+      bind: network.bind.map(({ transport, address, ports }) => ({
+        transport: numberOf(TRANSPORTS, transport),
+        address,
+        ports: [...ports],
+      })),
     },
     limits: {
       memoryBytes: limits.memoryBytes,

@@ -15,7 +15,7 @@ import {
 } from "../../../src/native/abi.js";
 import type { HostFeatures } from "../../../src/sandbox/host.js";
 import { type CompiledLaunch, createPlanCompiler, planHeader } from "../../../src/sandbox/launch/plan.js";
-import type { NetworkRule, ProcessSpec } from "../../../src/sandbox/model.js";
+import type { BindRule, NetworkRule, ProcessSpec } from "../../../src/sandbox/model.js";
 import { BASELINE_RULE } from "../../../src/sandbox/policy/engine-policy.js";
 import { compileNetworkRules } from "../../../src/sandbox/policy/network.js";
 import { isConstantAllow } from "../../support/evaluate.js";
@@ -97,6 +97,10 @@ function layers(compiled: CompiledLaunch): { outer: ReadRuleset; inner: ReadRule
 
 function tcp(host: string, ...ports: readonly number[]): NetworkRule {
   return { transport: "tcp", host, ports: ports.map((port) => ({ first: port, last: port })) };
+}
+
+function bind(first: number, last: number): BindRule {
+  return { transport: "tcp", address: "", ports: [{ first, last }] };
 }
 
 const WRITES = triggerOf({ categories: ["file"], match: { ...ANY_CALL, writesOnly: true } });
@@ -231,7 +235,7 @@ describe("the Landlock layers of a plan", () => {
   });
 
   it("name the ports of rules without hosts to the kernel", () => {
-    const compiled = compile({ network: { allow: [tcp("", 80, 443)], bind: [{ first: 8080, last: 8081 }] } });
+    const compiled = compile({ network: { allow: [tcp("", 80, 443)], bind: [bind(8080, 8081)] } });
     const { outer, inner } = layers(compiled);
     assert.deepEqual(outer.ports, [
       { access: NET.connectTcp, port: 80 },
@@ -247,7 +251,7 @@ describe("the Landlock layers of a plan", () => {
   it("leave connects alone where every port is allowed, and still refuse to bind", () => {
     const { outer } = layers(compile({ network: { allow: [tcp("")] } }));
     assert.deepEqual([outer.net, outer.ports], [NET.bindTcp, []]);
-    const bindable = layers(compile({ network: { allow: [tcp("", 80)], bind: [{ first: 1, last: 65535 }] } })).outer;
+    const bindable = layers(compile({ network: { allow: [tcp("", 80)], bind: [bind(1, 65535)] } })).outer;
     assert.deepEqual([bindable.net, bindable.ports], [NET.connectTcp, [{ access: NET.connectTcp, port: 80 }]]);
   });
 

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "../../../src/base/errors.js";
-import type { NetworkRule, ProcessSpec } from "../../../src/sandbox/model.js";
+import type { BindRule, NetworkRule, ProcessSpec } from "../../../src/sandbox/model.js";
 import { mediationOf } from "../../../src/sandbox/policy/mediation.js";
 import { validateProcess, validateSpec } from "../../../src/sandbox/policy/validate.js";
 import { ANY_CALL, processOf, ruleOf, type SpecParts, specOf, triggerOf } from "../../support/specs.js";
@@ -42,7 +42,7 @@ describe("a spec", () => {
           allow: [{ transport: "tcp", host: "10.0.0.0/8", ports: [{ first: 1, last: 65535 }] }],
           deny: [{ transport: "tcp", host: "10.1.0.0/16", ports: [] }],
           grantable: [{ transport: "tcp", host: "", ports: [] }],
-          bind: [{ first: 8080, last: 8090 }],
+          bind: [{ transport: "tcp", address: "", ports: [{ first: 8080, last: 8090 }] }],
         },
         holds: asks,
         rules: [ruleOf("a", { paths: ["/srv/**", "**/x", "**"] }, { kind: "kill", scope: "sandbox", signal: 9 })],
@@ -74,9 +74,14 @@ describe("a spec", () => {
     assert.equal(field({ transport: "unix", host: "10.0.0.1" }), "spec.network.allow[1].host");
     assert.equal(field({ transport: "unix", ports: [{ first: 1, last: 1 }] }), "spec.network.allow[1].ports");
     assert.equal(field({ host: "*" }), undefined);
-    assert.equal(refused({ network: { bind: [{ first: 1, last: 70000 }] } }), "spec.network.bind[0]");
-    assert.equal(refused({ network: { bind: [{ first: 1, last: 9000 }] } }), "spec.network.bind");
-    assert.equal(refused({ network: { bind: [{ first: 1, last: 65535 }] } }), undefined);
+    assert.equal(field({ transport: "icmp", ports: [{ first: 1, last: 1 }] }), "spec.network.allow[1].ports");
+    const bind = (parts: Partial<BindRule>) =>
+      refused({ network: { bind: [{ transport: "tcp", address: "", ports: [], ...parts }] } });
+    assert.equal(bind({ ports: [{ first: 1, last: 70000 }] }), "spec.network.bind[0].ports[0]");
+    assert.equal(bind({ ports: [{ first: 1, last: 9000 }] }), "spec.network.bind");
+    assert.equal(bind({ address: "localhost" }), "spec.network.bind[0].address");
+    assert.equal(bind({ address: "127.0.0.1" }), undefined);
+    assert.equal(bind({ ports: [{ first: 1, last: 65535 }] }), undefined);
   });
 
   it("names the rule without a name of its own, with an impossible answer, or a pattern that matches nothing", () => {

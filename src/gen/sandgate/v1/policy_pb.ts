@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sandgate/v1/policy.proto.
  */
 export const file_sandgate_v1_policy: GenFile = /*@__PURE__*/
-  fileDesc("ChhzYW5kZ2F0ZS92MS9wb2xpY3kucHJvdG8SC3NhbmRnYXRlLnYxIoAFCgtTYW5kYm94U3BlYxIUCgxkaXNwbGF5X25hbWUYASABKAkSNAoGbGFiZWxzGAIgAygLMiQuc2FuZGdhdGUudjEuU2FuZGJveFNwZWMuTGFiZWxzRW50cnkSMQoKZmlsZXN5c3RlbRgDIAEoCzIdLnNhbmRnYXRlLnYxLkZpbGVzeXN0ZW1Qb2xpY3kSKwoHbmV0d29yaxgEIAEoCzIaLnNhbmRnYXRlLnYxLk5ldHdvcmtQb2xpY3kSJQoEaHR0cBgFIAEoCzIXLnNhbmRnYXRlLnYxLkh0dHBQb2xpY3kSIwoGbGltaXRzGAYgASgLMhMuc2FuZGdhdGUudjEuTGltaXRzEi0KC2RldGVybWluaXNtGAcgASgLMhguc2FuZGdhdGUudjEuRGV0ZXJtaW5pc20SKQoHd29ya2RpchgIIAEoCzIYLnNhbmRnYXRlLnYxLldvcmtkaXJTcGVjEiYKBWhvbGRzGAkgASgLMhcuc2FuZGdhdGUudjEuSG9sZFBvbGljeRIgCgVydWxlcxgKIAMoCzIRLnNhbmRnYXRlLnYxLlJ1bGUSMgoLcHJvdGVjdGlvbnMYCyABKAsyHS5zYW5kZ2F0ZS52MS5Qcm90ZWN0aW9uUG9saWN5Ei0KCGxpZmV0aW1lGAwgASgLMhsuc2FuZGdhdGUudjEuTGlmZXRpbWVQb2xpY3kSKwoHam91cm5hbBgNIAEoCzIaLnNhbmRnYXRlLnYxLkpvdXJuYWxQb2xpY3kSFgoOY2hlY2twb2ludGFibGUYDiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLhAQoQRmlsZXN5c3RlbVBvbGljeRIQCghyZWFkYWJsZRgBIAMoCRIQCgh3cml0YWJsZRgCIAMoCRIOCgZkZW5pZWQYAyADKAkSDAoEcm9vdBgEIAEoCRIqCghtYXBwaW5ncxgFIAMoCzIYLnNhbmRnYXRlLnYxLlBhdGhNYXBwaW5nEhoKEmdyYW50YWJsZV9yZWFkYWJsZRgGIAMoCRIaChJncmFudGFibGVfd3JpdGFibGUYByADKAkSJwoIYmFzZWxpbmUYCCABKA4yFS5zYW5kZ2F0ZS52MS5CYXNlbGluZSI+CgtQYXRoTWFwcGluZxIOCgZpbnNpZGUYASABKAkSDAoEaG9zdBgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgiyAEKDU5ldHdvcmtQb2xpY3kSJwoFYWxsb3cYASADKAsyGC5zYW5kZ2F0ZS52MS5OZXR3b3JrUnVsZRImCgRkZW55GAIgAygLMhguc2FuZGdhdGUudjEuTmV0d29ya1J1bGUSJAoEYmluZBgDIAMoCzIWLnNhbmRnYXRlLnYxLlBvcnRSYW5nZRITCgtyZW1hcF9wb3J0cxgEIAEoCBIrCglncmFudGFibGUYBSADKAsyGC5zYW5kZ2F0ZS52MS5OZXR3b3JrUnVsZSJtCgtOZXR3b3JrUnVsZRIpCgl0cmFuc3BvcnQYASABKA4yFi5zYW5kZ2F0ZS52MS5UcmFuc3BvcnQSDAoEaG9zdBgCIAEoCRIlCgVwb3J0cxgDIAMoCzIWLnNhbmRnYXRlLnYxLlBvcnRSYW5nZSIoCglQb3J0UmFuZ2USDQoFZmlyc3QYASABKA0SDAoEbGFzdBgCIAEoDSKuAQoKSHR0cFBvbGljeRIkCgVhbGxvdxgBIAMoCzIVLnNhbmRnYXRlLnYxLkh0dHBSdWxlEiMKBGRlbnkYAiADKAsyFS5zYW5kZ2F0ZS52MS5IdHRwUnVsZRINCgVwb3J0cxgDIAMoDRIVCg10cnVzdF9idW5kbGVzGAQgAygJEi8KC2NyZWRlbnRpYWxzGAUgAygLMhouc2FuZGdhdGUudjEuQ3JlZGVudGlhbFVzZSI2CghIdHRwUnVsZRIOCgZtZXRob2QYASABKAkSDAoEaG9zdBgCIAEoCRIMCgRwYXRoGAMgASgJIlQKDUNyZWRlbnRpYWxVc2USDgoGc2VjcmV0GAEgASgJEiMKBHJ1bGUYAiABKAsyFS5zYW5kZ2F0ZS52MS5IdHRwUnVsZRIOCgZoZWFkZXIYAyABKAkimgEKBkxpbWl0cxIUCgxtZW1vcnlfYnl0ZXMYASABKAQSEQoJcHJvY2Vzc2VzGAIgASgNEhIKCm9wZW5fZmlsZXMYAyABKA0SEgoKY3B1X21pbGxpcxgEIAEoDRISCgpkaXNrX2J5dGVzGAUgASgEEisKCGNwdV90aW1lGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpwBCgtEZXRlcm1pbmlzbRIYCgtyYW5kb21fc2VlZBgBIAEoBEgAiAEBEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnNvcnRlZF9kaXJlY3RvcmllcxgDIAEoCBIXCg9maXhlZF9hZGRyZXNzZXMYBCABKAhCDgoMX3JhbmRvbV9zZWVkInwKC1dvcmtkaXJTcGVjEg0KBWxvd2VyGAEgASgJEi4KCm9uX3N1Y2Nlc3MYAiABKA4yGi5zYW5kZ2F0ZS52MS5Xb3JrZGlyQWN0aW9uEi4KCm9uX2ZhaWx1cmUYAyABKA4yGi5zYW5kZ2F0ZS52MS5Xb3JrZGlyQWN0aW9uIjkKEFByb3RlY3Rpb25Qb2xpY3kSEwoLbWF5X2RlZ3JhZGUYASADKAkSEAoIZGlzYWJsZWQYAiADKAkiqgEKDkxpZmV0aW1lUG9saWN5Ei8KDG1heF9kdXJhdGlvbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCg5tYXhfdW5hdHRlbmRlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFyZXRhaW5fYWZ0ZXJfZXhpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJXCg1Kb3VybmFsUG9saWN5EhIKCm1heF9ldmVudHMYASABKA0SGAoQbWF4X291dHB1dF9ieXRlcxgCIAEoDRIYChByZWNvcmRfYXV0b21hdGljGAMgASgIIp0CCgpIb2xkUG9saWN5EioKCHRyaWdnZXJzGAEgAygLMhguc2FuZGdhdGUudjEuSG9sZFRyaWdnZXISMgoPdmVyZGljdF90aW1lb3V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCG1heF9ob2xkGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKCm9uX3RpbWVvdXQYBCABKAsyFS5zYW5kZ2F0ZS52MS5GYWxsYmFjaxIzCg1vbl9ub19kZWNpZGVyGAUgASgLMhwuc2FuZGdhdGUudjEuTm9EZWNpZGVyUG9saWN5EhAKCG1heF9oZWxkGAYgASgNEhAKCGNvYWxlc2NlGAcgASgIIrEBCgtIb2xkVHJpZ2dlchIQCghzeXNjYWxscxgBIAMoCRItCgpjYXRlZ29yaWVzGAIgAygOMhkuc2FuZGdhdGUudjEuQ2FsbENhdGVnb3J5EiUKBW1hdGNoGAMgASgLMhYuc2FuZGdhdGUudjEuQ2FsbE1hdGNoEjoKEnJlcXVpcmVkX2ludGVncml0eRgEIAEoDjIeLnNhbmRnYXRlLnYxLkFyZ3VtZW50SW50ZWdyaXR5Io4BCghGYWxsYmFjaxIhCgRkZW55GAEgASgLMhEuc2FuZGdhdGUudjEuRGVueUgAEiEKBGtpbGwYAiABKAsyES5zYW5kZ2F0ZS52MS5LaWxsSAASMgoNc3RhdGljX3BvbGljeRgDIAEoCzIZLnNhbmRnYXRlLnYxLlN0YXRpY1BvbGljeUgAQggKBmFjdGlvbiIOCgxTdGF0aWNQb2xpY3kiZAoPTm9EZWNpZGVyUG9saWN5EigKBWdyYWNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKCGZhbGxiYWNrGAIgASgLMhUuc2FuZGdhdGUudjEuRmFsbGJhY2si0QEKBFJ1bGUSDAoEbmFtZRgBIAEoCRIlCgVtYXRjaBgCIAEoCzIWLnNhbmRnYXRlLnYxLkNhbGxNYXRjaBIjCgVhbGxvdxgUIAEoCzISLnNhbmRnYXRlLnYxLkFsbG93SAASIQoEZGVueRgVIAEoCzIRLnNhbmRnYXRlLnYxLkRlbnlIABIhCgRraWxsGBYgASgLMhEuc2FuZGdhdGUudjEuS2lsbEgAEh8KA2FzaxgXIAEoCzIQLnNhbmRnYXRlLnYxLkFza0gAQggKBmFjdGlvbiIFCgNBc2siggIKCUNhbGxNYXRjaBIQCghzeXNjYWxscxgBIAMoCRItCgpjYXRlZ29yaWVzGAIgAygOMhkuc2FuZGdhdGUudjEuQ2FsbENhdGVnb3J5Eg0KBXBhdGhzGAMgAygJEhMKC3dyaXRlc19vbmx5GAQgASgIEi4KDGRlc3RpbmF0aW9ucxgFIAMoCzIYLnNhbmRnYXRlLnYxLk5ldHdvcmtSdWxlEhMKC2V4ZWN1dGFibGVzGAYgAygJEhAKCHByb2dyYW1zGAcgAygJEhEKCWFyZ3VtZW50cxgIIAMoCRImCgdzdWJ0cmVlGAkgASgLMhUuc2FuZGdhdGUudjEuVGFza0luZm8iBwoFQWxsb3ciHAoERGVueRIUCgxlcnJvcl9udW1iZXIYASABKA0iPwoES2lsbBInCgVzY29wZRgBIAEoDjIYLnNhbmRnYXRlLnYxLlNpZ25hbFNjb3BlEg4KBnNpZ25hbBgCIAEoDSpKCghCYXNlbGluZRIYChRCQVNFTElORV9VTlNQRUNJRklFRBAAEhEKDUJBU0VMSU5FX1NBTkUQARIRCg1CQVNFTElORV9OT05FEAIqdAoJVHJhbnNwb3J0EhkKFVRSQU5TUE9SVF9VTlNQRUNJRklFRBAAEhEKDVRSQU5TUE9SVF9UQ1AQARIRCg1UUkFOU1BPUlRfVURQEAISEgoOVFJBTlNQT1JUX0lDTVAQAxISCg5UUkFOU1BPUlRfVU5JWBAEKn8KDVdvcmtkaXJBY3Rpb24SHgoaV09SS0RJUl9BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNXT1JLRElSX0FDVElPTl9LRUVQEAESGQoVV09SS0RJUl9BQ1RJT05fQ09NTUlUEAISGgoWV09SS0RJUl9BQ1RJT05fRElTQ0FSRBADKqwBCgxDYWxsQ2F0ZWdvcnkSHQoZQ0FMTF9DQVRFR09SWV9VTlNQRUNJRklFRBAAEhYKEkNBTExfQ0FURUdPUllfRklMRRABEhkKFUNBTExfQ0FURUdPUllfTkVUV09SSxACEhkKFUNBTExfQ0FURUdPUllfUFJPQ0VTUxADEhgKFENBTExfQ0FURUdPUllfTUVNT1JZEAQSFQoRQ0FMTF9DQVRFR09SWV9JUEMQBSq0AQoRQXJndW1lbnRJbnRlZ3JpdHkSIgoeQVJHVU1FTlRfSU5URUdSSVRZX1VOU1BFQ0lGSUVEEAASIAocQVJHVU1FTlRfSU5URUdSSVRZX1JFR0lTVEVSUxABEh0KGUFSR1VNRU5UX0lOVEVHUklUWV9DT1BJRUQQAhIdChlBUkdVTUVOVF9JTlRFR1JJVFlfRlJPWkVOEAMSGwoXQVJHVU1FTlRfSU5URUdSSVRZX1JBQ1kQBCp3CgtTaWduYWxTY29wZRIcChhTSUdOQUxfU0NPUEVfVU5TUEVDSUZJRUQQABIYChRTSUdOQUxfU0NPUEVfUFJPQ0VTUxABEhYKElNJR05BTF9TQ09QRV9HUk9VUBACEhgKFFNJR05BTF9TQ09QRV9TQU5EQk9YEANiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sandgate_v1_common]);
+  fileDesc("ChhzYW5kZ2F0ZS92MS9wb2xpY3kucHJvdG8SC3NhbmRnYXRlLnYxIoAFCgtTYW5kYm94U3BlYxIUCgxkaXNwbGF5X25hbWUYASABKAkSNAoGbGFiZWxzGAIgAygLMiQuc2FuZGdhdGUudjEuU2FuZGJveFNwZWMuTGFiZWxzRW50cnkSMQoKZmlsZXN5c3RlbRgDIAEoCzIdLnNhbmRnYXRlLnYxLkZpbGVzeXN0ZW1Qb2xpY3kSKwoHbmV0d29yaxgEIAEoCzIaLnNhbmRnYXRlLnYxLk5ldHdvcmtQb2xpY3kSJQoEaHR0cBgFIAEoCzIXLnNhbmRnYXRlLnYxLkh0dHBQb2xpY3kSIwoGbGltaXRzGAYgASgLMhMuc2FuZGdhdGUudjEuTGltaXRzEi0KC2RldGVybWluaXNtGAcgASgLMhguc2FuZGdhdGUudjEuRGV0ZXJtaW5pc20SKQoHd29ya2RpchgIIAEoCzIYLnNhbmRnYXRlLnYxLldvcmtkaXJTcGVjEiYKBWhvbGRzGAkgASgLMhcuc2FuZGdhdGUudjEuSG9sZFBvbGljeRIgCgVydWxlcxgKIAMoCzIRLnNhbmRnYXRlLnYxLlJ1bGUSMgoLcHJvdGVjdGlvbnMYCyABKAsyHS5zYW5kZ2F0ZS52MS5Qcm90ZWN0aW9uUG9saWN5Ei0KCGxpZmV0aW1lGAwgASgLMhsuc2FuZGdhdGUudjEuTGlmZXRpbWVQb2xpY3kSKwoHam91cm5hbBgNIAEoCzIaLnNhbmRnYXRlLnYxLkpvdXJuYWxQb2xpY3kSFgoOY2hlY2twb2ludGFibGUYDiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLhAQoQRmlsZXN5c3RlbVBvbGljeRIQCghyZWFkYWJsZRgBIAMoCRIQCgh3cml0YWJsZRgCIAMoCRIOCgZkZW5pZWQYAyADKAkSDAoEcm9vdBgEIAEoCRIqCghtYXBwaW5ncxgFIAMoCzIYLnNhbmRnYXRlLnYxLlBhdGhNYXBwaW5nEhoKEmdyYW50YWJsZV9yZWFkYWJsZRgGIAMoCRIaChJncmFudGFibGVfd3JpdGFibGUYByADKAkSJwoIYmFzZWxpbmUYCCABKA4yFS5zYW5kZ2F0ZS52MS5CYXNlbGluZSI+CgtQYXRoTWFwcGluZxIOCgZpbnNpZGUYASABKAkSDAoEaG9zdBgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgixwEKDU5ldHdvcmtQb2xpY3kSJwoFYWxsb3cYASADKAsyGC5zYW5kZ2F0ZS52MS5OZXR3b3JrUnVsZRImCgRkZW55GAIgAygLMhguc2FuZGdhdGUudjEuTmV0d29ya1J1bGUSIwoEYmluZBgDIAMoCzIVLnNhbmRnYXRlLnYxLkJpbmRSdWxlEhMKC3JlbWFwX3BvcnRzGAQgASgIEisKCWdyYW50YWJsZRgFIAMoCzIYLnNhbmRnYXRlLnYxLk5ldHdvcmtSdWxlIm0KC05ldHdvcmtSdWxlEikKCXRyYW5zcG9ydBgBIAEoDjIWLnNhbmRnYXRlLnYxLlRyYW5zcG9ydBIMCgRob3N0GAIgASgJEiUKBXBvcnRzGAMgAygLMhYuc2FuZGdhdGUudjEuUG9ydFJhbmdlIm0KCEJpbmRSdWxlEikKCXRyYW5zcG9ydBgBIAEoDjIWLnNhbmRnYXRlLnYxLlRyYW5zcG9ydBIPCgdhZGRyZXNzGAIgASgJEiUKBXBvcnRzGAMgAygLMhYuc2FuZGdhdGUudjEuUG9ydFJhbmdlIigKCVBvcnRSYW5nZRINCgVmaXJzdBgBIAEoDRIMCgRsYXN0GAIgASgNIq4BCgpIdHRwUG9saWN5EiQKBWFsbG93GAEgAygLMhUuc2FuZGdhdGUudjEuSHR0cFJ1bGUSIwoEZGVueRgCIAMoCzIVLnNhbmRnYXRlLnYxLkh0dHBSdWxlEg0KBXBvcnRzGAMgAygNEhUKDXRydXN0X2J1bmRsZXMYBCADKAkSLwoLY3JlZGVudGlhbHMYBSADKAsyGi5zYW5kZ2F0ZS52MS5DcmVkZW50aWFsVXNlIjYKCEh0dHBSdWxlEg4KBm1ldGhvZBgBIAEoCRIMCgRob3N0GAIgASgJEgwKBHBhdGgYAyABKAkiVAoNQ3JlZGVudGlhbFVzZRIOCgZzZWNyZXQYASABKAkSIwoEcnVsZRgCIAEoCzIVLnNhbmRnYXRlLnYxLkh0dHBSdWxlEg4KBmhlYWRlchgDIAEoCSKaAQoGTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBIRCglwcm9jZXNzZXMYAiABKA0SEgoKb3Blbl9maWxlcxgDIAEoDRISCgpjcHVfbWlsbGlzGAQgASgNEhIKCmRpc2tfYnl0ZXMYBSABKAQSKwoIY3B1X3RpbWUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24inAEKC0RldGVybWluaXNtEhgKC3JhbmRvbV9zZWVkGAEgASgESACIAQESLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoSc29ydGVkX2RpcmVjdG9yaWVzGAMgASgIEhcKD2ZpeGVkX2FkZHJlc3NlcxgEIAEoCEIOCgxfcmFuZG9tX3NlZWQifAoLV29ya2RpclNwZWMSDQoFbG93ZXIYASABKAkSLgoKb25fc3VjY2VzcxgCIAEoDjIaLnNhbmRnYXRlLnYxLldvcmtkaXJBY3Rpb24SLgoKb25fZmFpbHVyZRgDIAEoDjIaLnNhbmRnYXRlLnYxLldvcmtkaXJBY3Rpb24iOQoQUHJvdGVjdGlvblBvbGljeRITCgttYXlfZGVncmFkZRgBIAMoCRIQCghkaXNhYmxlZBgCIAMoCSKqAQoOTGlmZXRpbWVQb2xpY3kSLwoMbWF4X2R1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKDm1heF91bmF0dGVuZGVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEXJldGFpbl9hZnRlcl9leGl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlcKDUpvdXJuYWxQb2xpY3kSEgoKbWF4X2V2ZW50cxgBIAEoDRIYChBtYXhfb3V0cHV0X2J5dGVzGAIgASgNEhgKEHJlY29yZF9hdXRvbWF0aWMYAyABKAginQIKCkhvbGRQb2xpY3kSKgoIdHJpZ2dlcnMYASADKAsyGC5zYW5kZ2F0ZS52MS5Ib2xkVHJpZ2dlchIyCg92ZXJkaWN0X3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbWF4X2hvbGQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoKb25fdGltZW91dBgEIAEoCzIVLnNhbmRnYXRlLnYxLkZhbGxiYWNrEjMKDW9uX25vX2RlY2lkZXIYBSABKAsyHC5zYW5kZ2F0ZS52MS5Ob0RlY2lkZXJQb2xpY3kSEAoIbWF4X2hlbGQYBiABKA0SEAoIY29hbGVzY2UYByABKAgisQEKC0hvbGRUcmlnZ2VyEhAKCHN5c2NhbGxzGAEgAygJEi0KCmNhdGVnb3JpZXMYAiADKA4yGS5zYW5kZ2F0ZS52MS5DYWxsQ2F0ZWdvcnkSJQoFbWF0Y2gYAyABKAsyFi5zYW5kZ2F0ZS52MS5DYWxsTWF0Y2gSOgoScmVxdWlyZWRfaW50ZWdyaXR5GAQgASgOMh4uc2FuZGdhdGUudjEuQXJndW1lbnRJbnRlZ3JpdHkijgEKCEZhbGxiYWNrEiEKBGRlbnkYASABKAsyES5zYW5kZ2F0ZS52MS5EZW55SAASIQoEa2lsbBgCIAEoCzIRLnNhbmRnYXRlLnYxLktpbGxIABIyCg1zdGF0aWNfcG9saWN5GAMgASgLMhkuc2FuZGdhdGUudjEuU3RhdGljUG9saWN5SABCCAoGYWN0aW9uIg4KDFN0YXRpY1BvbGljeSJkCg9Ob0RlY2lkZXJQb2xpY3kSKAoFZ3JhY2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoIZmFsbGJhY2sYAiABKAsyFS5zYW5kZ2F0ZS52MS5GYWxsYmFjayLRAQoEUnVsZRIMCgRuYW1lGAEgASgJEiUKBW1hdGNoGAIgASgLMhYuc2FuZGdhdGUudjEuQ2FsbE1hdGNoEiMKBWFsbG93GBQgASgLMhIuc2FuZGdhdGUudjEuQWxsb3dIABIhCgRkZW55GBUgASgLMhEuc2FuZGdhdGUudjEuRGVueUgAEiEKBGtpbGwYFiABKAsyES5zYW5kZ2F0ZS52MS5LaWxsSAASHwoDYXNrGBcgASgLMhAuc2FuZGdhdGUudjEuQXNrSABCCAoGYWN0aW9uIgUKA0FzayKCAgoJQ2FsbE1hdGNoEhAKCHN5c2NhbGxzGAEgAygJEi0KCmNhdGVnb3JpZXMYAiADKA4yGS5zYW5kZ2F0ZS52MS5DYWxsQ2F0ZWdvcnkSDQoFcGF0aHMYAyADKAkSEwoLd3JpdGVzX29ubHkYBCABKAgSLgoMZGVzdGluYXRpb25zGAUgAygLMhguc2FuZGdhdGUudjEuTmV0d29ya1J1bGUSEwoLZXhlY3V0YWJsZXMYBiADKAkSEAoIcHJvZ3JhbXMYByADKAkSEQoJYXJndW1lbnRzGAggAygJEiYKB3N1YnRyZWUYCSABKAsyFS5zYW5kZ2F0ZS52MS5UYXNrSW5mbyIHCgVBbGxvdyIcCgREZW55EhQKDGVycm9yX251bWJlchgBIAEoDSI/CgRLaWxsEicKBXNjb3BlGAEgASgOMhguc2FuZGdhdGUudjEuU2lnbmFsU2NvcGUSDgoGc2lnbmFsGAIgASgNKkoKCEJhc2VsaW5lEhgKFEJBU0VMSU5FX1VOU1BFQ0lGSUVEEAASEQoNQkFTRUxJTkVfU0FORRABEhEKDUJBU0VMSU5FX05PTkUQAip0CglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEQoNVFJBTlNQT1JUX1RDUBABEhEKDVRSQU5TUE9SVF9VRFAQAhISCg5UUkFOU1BPUlRfSUNNUBADEhIKDlRSQU5TUE9SVF9VTklYEAQqfwoNV29ya2RpckFjdGlvbhIeChpXT1JLRElSX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE1dPUktESVJfQUNUSU9OX0tFRVAQARIZChVXT1JLRElSX0FDVElPTl9DT01NSVQQAhIaChZXT1JLRElSX0FDVElPTl9ESVNDQVJEEAMqrAEKDENhbGxDYXRlZ29yeRIdChlDQUxMX0NBVEVHT1JZX1VOU1BFQ0lGSUVEEAASFgoSQ0FMTF9DQVRFR09SWV9GSUxFEAESGQoVQ0FMTF9DQVRFR09SWV9ORVRXT1JLEAISGQoVQ0FMTF9DQVRFR09SWV9QUk9DRVNTEAMSGAoUQ0FMTF9DQVRFR09SWV9NRU1PUlkQBBIVChFDQUxMX0NBVEVHT1JZX0lQQxAFKrQBChFBcmd1bWVudEludGVncml0eRIiCh5BUkdVTUVOVF9JTlRFR1JJVFlfVU5TUEVDSUZJRUQQABIgChxBUkdVTUVOVF9JTlRFR1JJVFlfUkVHSVNURVJTEAESHQoZQVJHVU1FTlRfSU5URUdSSVRZX0NPUElFRBACEh0KGUFSR1VNRU5UX0lOVEVHUklUWV9GUk9aRU4QAxIbChdBUkdVTUVOVF9JTlRFR1JJVFlfUkFDWRAEKncKC1NpZ25hbFNjb3BlEhwKGFNJR05BTF9TQ09QRV9VTlNQRUNJRklFRBAAEhgKFFNJR05BTF9TQ09QRV9QUk9DRVNTEAESFgoSU0lHTkFMX1NDT1BFX0dST1VQEAISGAoUU0lHTkFMX1NDT1BFX1NBTkRCT1gQA2IGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sandgate_v1_common]);
 
 /**
  * Everything fixed or defaulted when a sandbox is made. An empty spec is the strictest useful one: the
@@ -252,6 +252,14 @@ export const PathMappingSchema: GenMessage<PathMapping> = /*@__PURE__*/
 /**
  * Network access. The default is none: sockets of the internet families cannot even be made (EACCES).
  *
+ * A destination is judged in this order: what the service itself listens on is refused in every policy; then what
+ * `deny` names; then what `allow` names may be reached; a verdict on a held call may give what `grantable` names; all
+ * else is refused. So "everything but 10.0.0.0/8" is an `allow` of any host with that block in `deny`. `deny` alone
+ * opens nothing.
+ *
+ * Addresses are compared in one form, which is that of the peer that would be reached: IPv4 inside IPv6
+ * (::ffff:0:0/96, and 64:ff9b::/96 of NAT64) as IPv4, and the unspecified addresses (0.0.0.0 and ::) as loopback.
+ *
  * @generated from message sandgate.v1.NetworkPolicy
  */
 export type NetworkPolicy = Message<"sandgate.v1.NetworkPolicy"> & {
@@ -263,18 +271,19 @@ export type NetworkPolicy = Message<"sandgate.v1.NetworkPolicy"> & {
   allow: NetworkRule[];
 
   /**
-   * Destinations refused although allowed above, or by a verdict.
+   * Destinations refused although allowed above, or by a verdict. Their hosts are addresses and blocks, not names:
+   * a name can be given any address by whoever owns it.
    *
    * @generated from field: repeated sandgate.v1.NetworkRule deny = 2;
    */
   deny: NetworkRule[];
 
   /**
-   * TCP ports that may be bound, on any local address.
+   * Local ports that may be bound and listened on.
    *
-   * @generated from field: repeated sandgate.v1.PortRange bind = 3;
+   * @generated from field: repeated sandgate.v1.BindRule bind = 3;
    */
-  bind: PortRange[];
+  bind: BindRule[];
 
   /**
    * Whether bound ports are virtual, so that sandboxes do not collide. This version refuses it with
@@ -302,7 +311,9 @@ export const NetworkPolicySchema: GenMessage<NetworkPolicy> = /*@__PURE__*/
 
 /**
  * One set of destinations. A rule with ports alone is enforced by the kernel; one with a host needs the
- * service to look at each connect.
+ * service to look at each connect. As text, on the command line and in spec files, a rule is
+ * [tcp://|udp://|icmp://|unix://]HOST[:PORTS]: "api.example.com:443", "10.0.0.0/8:80,8000-8999", "[::1]:443",
+ * ":8080", "udp://1.1.1.1:53", "unix:///run/app.sock", "*".
  *
  * @generated from message sandgate.v1.NetworkRule
  */
@@ -315,14 +326,15 @@ export type NetworkRule = Message<"sandgate.v1.NetworkRule"> & {
   transport: Transport;
 
   /**
-   * An address or a CIDR block ("10.0.0.0/8"); empty means any. This version refuses host names.
+   * An address ("192.0.2.7", "2001:db8::1") or a CIDR block ("10.0.0.0/8"); empty or "*" means any. This version
+   * refuses host names.
    *
    * @generated from field: string host = 2;
    */
   host: string;
 
   /**
-   * Ports; empty means all.
+   * Ports; empty means all. ICMP and Unix sockets have none.
    *
    * @generated from field: repeated sandgate.v1.PortRange ports = 3;
    */
@@ -335,6 +347,43 @@ export type NetworkRule = Message<"sandgate.v1.NetworkRule"> & {
  */
 export const NetworkRuleSchema: GenMessage<NetworkRule> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_policy, 4);
+
+/**
+ * What may be bound, and for TCP listened on. As text: [tcp://|udp://][ADDRESS:]PORTS, such as "8080",
+ * "8080,9000-9005", "127.0.0.1:8080" or "udp://5353".
+ *
+ * @generated from message sandgate.v1.BindRule
+ */
+export type BindRule = Message<"sandgate.v1.BindRule"> & {
+  /**
+   * TCP or UDP; unspecified means TCP. This version refuses UDP with PROTECTION_UNAVAILABLE.
+   *
+   * @generated from field: sandgate.v1.Transport transport = 1;
+   */
+  transport: Transport;
+
+  /**
+   * A local address or a CIDR block; empty or "*" means any. The unspecified address, which receives on all
+   * others, is covered only by itself and by any. This version refuses an address with PROTECTION_UNAVAILABLE.
+   *
+   * @generated from field: string address = 2;
+   */
+  address: string;
+
+  /**
+   * Ports; empty means all.
+   *
+   * @generated from field: repeated sandgate.v1.PortRange ports = 3;
+   */
+  ports: PortRange[];
+};
+
+/**
+ * Describes the message sandgate.v1.BindRule.
+ * Use `create(BindRuleSchema)` to create a new message.
+ */
+export const BindRuleSchema: GenMessage<BindRule> = /*@__PURE__*/
+  messageDesc(file_sandgate_v1_policy, 5);
 
 /**
  * Inclusive range of ports.
@@ -362,7 +411,7 @@ export type PortRange = Message<"sandgate.v1.PortRange"> & {
  * Use `create(PortRangeSchema)` to create a new message.
  */
 export const PortRangeSchema: GenMessage<PortRange> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 5);
+  messageDesc(file_sandgate_v1_policy, 6);
 
 /**
  * HTTP access through the built-in proxy.
@@ -412,7 +461,7 @@ export type HttpPolicy = Message<"sandgate.v1.HttpPolicy"> & {
  * Use `create(HttpPolicySchema)` to create a new message.
  */
 export const HttpPolicySchema: GenMessage<HttpPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 6);
+  messageDesc(file_sandgate_v1_policy, 7);
 
 /**
  * One set of requests.
@@ -447,7 +496,7 @@ export type HttpRule = Message<"sandgate.v1.HttpRule"> & {
  * Use `create(HttpRuleSchema)` to create a new message.
  */
 export const HttpRuleSchema: GenMessage<HttpRule> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 7);
+  messageDesc(file_sandgate_v1_policy, 8);
 
 /**
  * A secret and where it is used. The value is never sent through this API.
@@ -482,7 +531,7 @@ export type CredentialUse = Message<"sandgate.v1.CredentialUse"> & {
  * Use `create(CredentialUseSchema)` to create a new message.
  */
 export const CredentialUseSchema: GenMessage<CredentialUse> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 8);
+  messageDesc(file_sandgate_v1_policy, 9);
 
 /**
  * Resource limits. Zero means none. A limit that this host cannot enforce refuses the spawn with
@@ -539,7 +588,7 @@ export type Limits = Message<"sandgate.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 9);
+  messageDesc(file_sandgate_v1_policy, 10);
 
 /**
  * Sources of nondeterminism to pin.
@@ -581,7 +630,7 @@ export type Determinism = Message<"sandgate.v1.Determinism"> & {
  * Use `create(DeterminismSchema)` to create a new message.
  */
 export const DeterminismSchema: GenMessage<Determinism> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 10);
+  messageDesc(file_sandgate_v1_policy, 11);
 
 /**
  * Copy-on-write working directory.
@@ -616,7 +665,7 @@ export type WorkdirSpec = Message<"sandgate.v1.WorkdirSpec"> & {
  * Use `create(WorkdirSpecSchema)` to create a new message.
  */
 export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 11);
+  messageDesc(file_sandgate_v1_policy, 12);
 
 /**
  * What to do where the host lacks a protection. The protections, by name:
@@ -661,7 +710,7 @@ export type ProtectionPolicy = Message<"sandgate.v1.ProtectionPolicy"> & {
  * Use `create(ProtectionPolicySchema)` to create a new message.
  */
 export const ProtectionPolicySchema: GenMessage<ProtectionPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 12);
+  messageDesc(file_sandgate_v1_policy, 13);
 
 /**
  * How long things last. Unset or zero means no bound, except for retain_after_exit.
@@ -697,7 +746,7 @@ export type LifetimePolicy = Message<"sandgate.v1.LifetimePolicy"> & {
  * Use `create(LifetimePolicySchema)` to create a new message.
  */
 export const LifetimePolicySchema: GenMessage<LifetimePolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 13);
+  messageDesc(file_sandgate_v1_policy, 14);
 
 /**
  * Journal settings of a sandbox.
@@ -733,7 +782,7 @@ export type JournalPolicy = Message<"sandgate.v1.JournalPolicy"> & {
  * Use `create(JournalPolicySchema)` to create a new message.
  */
 export const JournalPolicySchema: GenMessage<JournalPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 14);
+  messageDesc(file_sandgate_v1_policy, 15);
 
 /**
  * Which syscalls wait for a verdict, and what happens without one. Its clocks stand still while the
@@ -800,7 +849,7 @@ export type HoldPolicy = Message<"sandgate.v1.HoldPolicy"> & {
  * Use `create(HoldPolicySchema)` to create a new message.
  */
 export const HoldPolicySchema: GenMessage<HoldPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 15);
+  messageDesc(file_sandgate_v1_policy, 16);
 
 /**
  * A class of syscalls to hold. A trigger names syscalls, categories, or both. This version can hold the
@@ -846,7 +895,7 @@ export type HoldTrigger = Message<"sandgate.v1.HoldTrigger"> & {
  * Use `create(HoldTriggerSchema)` to create a new message.
  */
 export const HoldTriggerSchema: GenMessage<HoldTrigger> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 16);
+  messageDesc(file_sandgate_v1_policy, 17);
 
 /**
  * What a call gets without a verdict.
@@ -891,7 +940,7 @@ export type Fallback = Message<"sandgate.v1.Fallback"> & {
  * Use `create(FallbackSchema)` to create a new message.
  */
 export const FallbackSchema: GenMessage<Fallback> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 17);
+  messageDesc(file_sandgate_v1_policy, 18);
 
 /**
  * Lets the static policy settle the call.
@@ -906,7 +955,7 @@ export type StaticPolicy = Message<"sandgate.v1.StaticPolicy"> & {
  * Use `create(StaticPolicySchema)` to create a new message.
  */
 export const StaticPolicySchema: GenMessage<StaticPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 18);
+  messageDesc(file_sandgate_v1_policy, 19);
 
 /**
  * What a call gets while no decider is connected.
@@ -934,7 +983,7 @@ export type NoDeciderPolicy = Message<"sandgate.v1.NoDeciderPolicy"> & {
  * Use `create(NoDeciderPolicySchema)` to create a new message.
  */
 export const NoDeciderPolicySchema: GenMessage<NoDeciderPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 19);
+  messageDesc(file_sandgate_v1_policy, 20);
 
 /**
  * One rule of the sandbox.
@@ -1001,7 +1050,7 @@ export type Rule = Message<"sandgate.v1.Rule"> & {
  * Use `create(RuleSchema)` to create a new message.
  */
 export const RuleSchema: GenMessage<Rule> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 20);
+  messageDesc(file_sandgate_v1_policy, 21);
 
 /**
  * Sends a call to the deciders.
@@ -1016,7 +1065,7 @@ export type Ask = Message<"sandgate.v1.Ask"> & {
  * Use `create(AskSchema)` to create a new message.
  */
 export const AskSchema: GenMessage<Ask> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 21);
+  messageDesc(file_sandgate_v1_policy, 22);
 
 /**
  * Matches held calls. Every given part must hold; in a list, any entry. An empty match matches every call.
@@ -1094,7 +1143,7 @@ export type CallMatch = Message<"sandgate.v1.CallMatch"> & {
  * Use `create(CallMatchSchema)` to create a new message.
  */
 export const CallMatchSchema: GenMessage<CallMatch> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 22);
+  messageDesc(file_sandgate_v1_policy, 23);
 
 /**
  * Releases the call, as far as the ceiling goes: the static policy and what it names as grantable. A call
@@ -1110,7 +1159,7 @@ export type Allow = Message<"sandgate.v1.Allow"> & {
  * Use `create(AllowSchema)` to create a new message.
  */
 export const AllowSchema: GenMessage<Allow> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 23);
+  messageDesc(file_sandgate_v1_policy, 24);
 
 /**
  * Refuses the call.
@@ -1132,7 +1181,7 @@ export type Deny = Message<"sandgate.v1.Deny"> & {
  * Use `create(DenySchema)` to create a new message.
  */
 export const DenySchema: GenMessage<Deny> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 24);
+  messageDesc(file_sandgate_v1_policy, 25);
 
 /**
  * Kills: by default the calling process. The call itself never runs.
@@ -1160,7 +1209,7 @@ export type Kill = Message<"sandgate.v1.Kill"> & {
  * Use `create(KillSchema)` to create a new message.
  */
 export const KillSchema: GenMessage<Kill> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 25);
+  messageDesc(file_sandgate_v1_policy, 26);
 
 /**
  * What a program may read without being listed.

@@ -735,14 +735,23 @@ func (x *PathMapping) GetReadOnly() bool {
 }
 
 // Network access. The default is none: sockets of the internet families cannot even be made (EACCES).
+//
+// A destination is judged in this order: what the service itself listens on is refused in every policy; then what
+// `deny` names; then what `allow` names may be reached; a verdict on a held call may give what `grantable` names; all
+// else is refused. So "everything but 10.0.0.0/8" is an `allow` of any host with that block in `deny`. `deny` alone
+// opens nothing.
+//
+// Addresses are compared in one form, which is that of the peer that would be reached: IPv4 inside IPv6
+// (::ffff:0:0/96, and 64:ff9b::/96 of NAT64) as IPv4, and the unspecified addresses (0.0.0.0 and ::) as loopback.
 type NetworkPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Destinations that may be reached.
 	Allow []*NetworkRule `protobuf:"bytes,1,rep,name=allow,proto3" json:"allow,omitempty"`
-	// Destinations refused although allowed above, or by a verdict.
+	// Destinations refused although allowed above, or by a verdict. Their hosts are addresses and blocks, not names:
+	// a name can be given any address by whoever owns it.
 	Deny []*NetworkRule `protobuf:"bytes,2,rep,name=deny,proto3" json:"deny,omitempty"`
-	// TCP ports that may be bound, on any local address.
-	Bind []*PortRange `protobuf:"bytes,3,rep,name=bind,proto3" json:"bind,omitempty"`
+	// Local ports that may be bound and listened on.
+	Bind []*BindRule `protobuf:"bytes,3,rep,name=bind,proto3" json:"bind,omitempty"`
 	// Whether bound ports are virtual, so that sandboxes do not collide. This version refuses it with
 	// UNIMPLEMENTED.
 	RemapPorts bool `protobuf:"varint,4,opt,name=remap_ports,json=remapPorts,proto3" json:"remap_ports,omitempty"`
@@ -797,7 +806,7 @@ func (x *NetworkPolicy) GetDeny() []*NetworkRule {
 	return nil
 }
 
-func (x *NetworkPolicy) GetBind() []*PortRange {
+func (x *NetworkPolicy) GetBind() []*BindRule {
 	if x != nil {
 		return x.Bind
 	}
@@ -819,14 +828,17 @@ func (x *NetworkPolicy) GetGrantable() []*NetworkRule {
 }
 
 // One set of destinations. A rule with ports alone is enforced by the kernel; one with a host needs the
-// service to look at each connect.
+// service to look at each connect. As text, on the command line and in spec files, a rule is
+// [tcp://|udp://|icmp://|unix://]HOST[:PORTS]: "api.example.com:443", "10.0.0.0/8:80,8000-8999", "[::1]:443",
+// ":8080", "udp://1.1.1.1:53", "unix:///run/app.sock", "*".
 type NetworkRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Transport; unspecified means TCP and UDP.
 	Transport Transport `protobuf:"varint,1,opt,name=transport,proto3,enum=sandgate.v1.Transport" json:"transport,omitempty"`
-	// An address or a CIDR block ("10.0.0.0/8"); empty means any. This version refuses host names.
+	// An address ("192.0.2.7", "2001:db8::1") or a CIDR block ("10.0.0.0/8"); empty or "*" means any. This version
+	// refuses host names.
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	// Ports; empty means all.
+	// Ports; empty means all. ICMP and Unix sockets have none.
 	Ports         []*PortRange `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -883,6 +895,72 @@ func (x *NetworkRule) GetPorts() []*PortRange {
 	return nil
 }
 
+// What may be bound, and for TCP listened on. As text: [tcp://|udp://][ADDRESS:]PORTS, such as "8080",
+// "8080,9000-9005", "127.0.0.1:8080" or "udp://5353".
+type BindRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// TCP or UDP; unspecified means TCP. This version refuses UDP with PROTECTION_UNAVAILABLE.
+	Transport Transport `protobuf:"varint,1,opt,name=transport,proto3,enum=sandgate.v1.Transport" json:"transport,omitempty"`
+	// A local address or a CIDR block; empty or "*" means any. The unspecified address, which receives on all
+	// others, is covered only by itself and by any. This version refuses an address with PROTECTION_UNAVAILABLE.
+	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
+	// Ports; empty means all.
+	Ports         []*PortRange `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BindRule) Reset() {
+	*x = BindRule{}
+	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BindRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BindRule) ProtoMessage() {}
+
+func (x *BindRule) ProtoReflect() protoreflect.Message {
+	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BindRule.ProtoReflect.Descriptor instead.
+func (*BindRule) Descriptor() ([]byte, []int) {
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BindRule) GetTransport() Transport {
+	if x != nil {
+		return x.Transport
+	}
+	return Transport_TRANSPORT_UNSPECIFIED
+}
+
+func (x *BindRule) GetAddress() string {
+	if x != nil {
+		return x.Address
+	}
+	return ""
+}
+
+func (x *BindRule) GetPorts() []*PortRange {
+	if x != nil {
+		return x.Ports
+	}
+	return nil
+}
+
 // Inclusive range of ports.
 type PortRange struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -896,7 +974,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -908,7 +986,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -921,7 +999,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -958,7 +1036,7 @@ type HttpPolicy struct {
 
 func (x *HttpPolicy) Reset() {
 	*x = HttpPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -970,7 +1048,7 @@ func (x *HttpPolicy) String() string {
 func (*HttpPolicy) ProtoMessage() {}
 
 func (x *HttpPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -983,7 +1061,7 @@ func (x *HttpPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpPolicy.ProtoReflect.Descriptor instead.
 func (*HttpPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *HttpPolicy) GetAllow() []*HttpRule {
@@ -1036,7 +1114,7 @@ type HttpRule struct {
 
 func (x *HttpRule) Reset() {
 	*x = HttpRule{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1048,7 +1126,7 @@ func (x *HttpRule) String() string {
 func (*HttpRule) ProtoMessage() {}
 
 func (x *HttpRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1061,7 +1139,7 @@ func (x *HttpRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpRule.ProtoReflect.Descriptor instead.
 func (*HttpRule) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *HttpRule) GetMethod() string {
@@ -1100,7 +1178,7 @@ type CredentialUse struct {
 
 func (x *CredentialUse) Reset() {
 	*x = CredentialUse{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1112,7 +1190,7 @@ func (x *CredentialUse) String() string {
 func (*CredentialUse) ProtoMessage() {}
 
 func (x *CredentialUse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1125,7 +1203,7 @@ func (x *CredentialUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialUse.ProtoReflect.Descriptor instead.
 func (*CredentialUse) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CredentialUse) GetSecret() string {
@@ -1171,7 +1249,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1183,7 +1261,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1196,7 +1274,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Limits) GetMemoryBytes() uint64 {
@@ -1258,7 +1336,7 @@ type Determinism struct {
 
 func (x *Determinism) Reset() {
 	*x = Determinism{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1348,7 @@ func (x *Determinism) String() string {
 func (*Determinism) ProtoMessage() {}
 
 func (x *Determinism) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1361,7 @@ func (x *Determinism) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Determinism.ProtoReflect.Descriptor instead.
 func (*Determinism) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Determinism) GetRandomSeed() uint64 {
@@ -1329,7 +1407,7 @@ type WorkdirSpec struct {
 
 func (x *WorkdirSpec) Reset() {
 	*x = WorkdirSpec{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1341,7 +1419,7 @@ func (x *WorkdirSpec) String() string {
 func (*WorkdirSpec) ProtoMessage() {}
 
 func (x *WorkdirSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1354,7 +1432,7 @@ func (x *WorkdirSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkdirSpec.ProtoReflect.Descriptor instead.
 func (*WorkdirSpec) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{11}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WorkdirSpec) GetLower() string {
@@ -1408,7 +1486,7 @@ type ProtectionPolicy struct {
 
 func (x *ProtectionPolicy) Reset() {
 	*x = ProtectionPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1498,7 @@ func (x *ProtectionPolicy) String() string {
 func (*ProtectionPolicy) ProtoMessage() {}
 
 func (x *ProtectionPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1511,7 @@ func (x *ProtectionPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectionPolicy.ProtoReflect.Descriptor instead.
 func (*ProtectionPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{12}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ProtectionPolicy) GetMayDegrade() []string {
@@ -1466,7 +1544,7 @@ type LifetimePolicy struct {
 
 func (x *LifetimePolicy) Reset() {
 	*x = LifetimePolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1478,7 +1556,7 @@ func (x *LifetimePolicy) String() string {
 func (*LifetimePolicy) ProtoMessage() {}
 
 func (x *LifetimePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1491,7 +1569,7 @@ func (x *LifetimePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LifetimePolicy.ProtoReflect.Descriptor instead.
 func (*LifetimePolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{13}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *LifetimePolicy) GetMaxDuration() *durationpb.Duration {
@@ -1531,7 +1609,7 @@ type JournalPolicy struct {
 
 func (x *JournalPolicy) Reset() {
 	*x = JournalPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1543,7 +1621,7 @@ func (x *JournalPolicy) String() string {
 func (*JournalPolicy) ProtoMessage() {}
 
 func (x *JournalPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1556,7 +1634,7 @@ func (x *JournalPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalPolicy.ProtoReflect.Descriptor instead.
 func (*JournalPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{14}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *JournalPolicy) GetMaxEvents() uint32 {
@@ -1607,7 +1685,7 @@ type HoldPolicy struct {
 
 func (x *HoldPolicy) Reset() {
 	*x = HoldPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1619,7 +1697,7 @@ func (x *HoldPolicy) String() string {
 func (*HoldPolicy) ProtoMessage() {}
 
 func (x *HoldPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1632,7 +1710,7 @@ func (x *HoldPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldPolicy.ProtoReflect.Descriptor instead.
 func (*HoldPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{15}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *HoldPolicy) GetTriggers() []*HoldTrigger {
@@ -1705,7 +1783,7 @@ type HoldTrigger struct {
 
 func (x *HoldTrigger) Reset() {
 	*x = HoldTrigger{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1717,7 +1795,7 @@ func (x *HoldTrigger) String() string {
 func (*HoldTrigger) ProtoMessage() {}
 
 func (x *HoldTrigger) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1730,7 +1808,7 @@ func (x *HoldTrigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldTrigger.ProtoReflect.Descriptor instead.
 func (*HoldTrigger) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{16}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *HoldTrigger) GetSyscalls() []string {
@@ -1778,7 +1856,7 @@ type Fallback struct {
 
 func (x *Fallback) Reset() {
 	*x = Fallback{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1790,7 +1868,7 @@ func (x *Fallback) String() string {
 func (*Fallback) ProtoMessage() {}
 
 func (x *Fallback) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1803,7 +1881,7 @@ func (x *Fallback) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
 func (*Fallback) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{17}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *Fallback) GetAction() isFallback_Action {
@@ -1874,7 +1952,7 @@ type StaticPolicy struct {
 
 func (x *StaticPolicy) Reset() {
 	*x = StaticPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1886,7 +1964,7 @@ func (x *StaticPolicy) String() string {
 func (*StaticPolicy) ProtoMessage() {}
 
 func (x *StaticPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1899,7 +1977,7 @@ func (x *StaticPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaticPolicy.ProtoReflect.Descriptor instead.
 func (*StaticPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{18}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{19}
 }
 
 // What a call gets while no decider is connected.
@@ -1915,7 +1993,7 @@ type NoDeciderPolicy struct {
 
 func (x *NoDeciderPolicy) Reset() {
 	*x = NoDeciderPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1927,7 +2005,7 @@ func (x *NoDeciderPolicy) String() string {
 func (*NoDeciderPolicy) ProtoMessage() {}
 
 func (x *NoDeciderPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1940,7 +2018,7 @@ func (x *NoDeciderPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoDeciderPolicy.ProtoReflect.Descriptor instead.
 func (*NoDeciderPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{19}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *NoDeciderPolicy) GetGrace() *durationpb.Duration {
@@ -1979,7 +2057,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1991,7 +2069,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2004,7 +2082,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{20}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Rule) GetName() string {
@@ -2105,7 +2183,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2117,7 +2195,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2130,7 +2208,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{21}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{22}
 }
 
 // Matches held calls. Every given part must hold; in a list, any entry. An empty match matches every call.
@@ -2161,7 +2239,7 @@ type CallMatch struct {
 
 func (x *CallMatch) Reset() {
 	*x = CallMatch{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2173,7 +2251,7 @@ func (x *CallMatch) String() string {
 func (*CallMatch) ProtoMessage() {}
 
 func (x *CallMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2186,7 +2264,7 @@ func (x *CallMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallMatch.ProtoReflect.Descriptor instead.
 func (*CallMatch) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{22}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CallMatch) GetSyscalls() []string {
@@ -2262,7 +2340,7 @@ type Allow struct {
 
 func (x *Allow) Reset() {
 	*x = Allow{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2274,7 +2352,7 @@ func (x *Allow) String() string {
 func (*Allow) ProtoMessage() {}
 
 func (x *Allow) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2287,7 +2365,7 @@ func (x *Allow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allow.ProtoReflect.Descriptor instead.
 func (*Allow) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{23}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{24}
 }
 
 // Refuses the call.
@@ -2302,7 +2380,7 @@ type Deny struct {
 
 func (x *Deny) Reset() {
 	*x = Deny{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2314,7 +2392,7 @@ func (x *Deny) String() string {
 func (*Deny) ProtoMessage() {}
 
 func (x *Deny) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2327,7 +2405,7 @@ func (x *Deny) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deny.ProtoReflect.Descriptor instead.
 func (*Deny) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{24}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Deny) GetErrorNumber() uint32 {
@@ -2350,7 +2428,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2362,7 +2440,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2375,7 +2453,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{25}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *Kill) GetScope() SignalScope {
@@ -2430,17 +2508,21 @@ const file_sandgate_v1_policy_proto_rawDesc = "" +
 	"\vPathMapping\x12\x16\n" +
 	"\x06inside\x18\x01 \x01(\tR\x06inside\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1b\n" +
-	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\xf2\x01\n" +
+	"\tread_only\x18\x03 \x01(\bR\breadOnly\"\xf1\x01\n" +
 	"\rNetworkPolicy\x12.\n" +
 	"\x05allow\x18\x01 \x03(\v2\x18.sandgate.v1.NetworkRuleR\x05allow\x12,\n" +
-	"\x04deny\x18\x02 \x03(\v2\x18.sandgate.v1.NetworkRuleR\x04deny\x12*\n" +
-	"\x04bind\x18\x03 \x03(\v2\x16.sandgate.v1.PortRangeR\x04bind\x12\x1f\n" +
+	"\x04deny\x18\x02 \x03(\v2\x18.sandgate.v1.NetworkRuleR\x04deny\x12)\n" +
+	"\x04bind\x18\x03 \x03(\v2\x15.sandgate.v1.BindRuleR\x04bind\x12\x1f\n" +
 	"\vremap_ports\x18\x04 \x01(\bR\n" +
 	"remapPorts\x126\n" +
 	"\tgrantable\x18\x05 \x03(\v2\x18.sandgate.v1.NetworkRuleR\tgrantable\"\x85\x01\n" +
 	"\vNetworkRule\x124\n" +
 	"\ttransport\x18\x01 \x01(\x0e2\x16.sandgate.v1.TransportR\ttransport\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12,\n" +
+	"\x05ports\x18\x03 \x03(\v2\x16.sandgate.v1.PortRangeR\x05ports\"\x88\x01\n" +
+	"\bBindRule\x124\n" +
+	"\ttransport\x18\x01 \x01(\x0e2\x16.sandgate.v1.TransportR\ttransport\x12\x18\n" +
+	"\aaddress\x18\x02 \x01(\tR\aaddress\x12,\n" +
 	"\x05ports\x18\x03 \x03(\v2\x16.sandgate.v1.PortRangeR\x05ports\"5\n" +
 	"\tPortRange\x12\x14\n" +
 	"\x05first\x18\x01 \x01(\rR\x05first\x12\x12\n" +
@@ -2599,7 +2681,7 @@ func file_sandgate_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_sandgate_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sandgate_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_sandgate_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_sandgate_v1_policy_proto_goTypes = []any{
 	(Baseline)(0),                 // 0: sandgate.v1.Baseline
 	(Transport)(0),                // 1: sandgate.v1.Transport
@@ -2612,91 +2694,94 @@ var file_sandgate_v1_policy_proto_goTypes = []any{
 	(*PathMapping)(nil),           // 8: sandgate.v1.PathMapping
 	(*NetworkPolicy)(nil),         // 9: sandgate.v1.NetworkPolicy
 	(*NetworkRule)(nil),           // 10: sandgate.v1.NetworkRule
-	(*PortRange)(nil),             // 11: sandgate.v1.PortRange
-	(*HttpPolicy)(nil),            // 12: sandgate.v1.HttpPolicy
-	(*HttpRule)(nil),              // 13: sandgate.v1.HttpRule
-	(*CredentialUse)(nil),         // 14: sandgate.v1.CredentialUse
-	(*Limits)(nil),                // 15: sandgate.v1.Limits
-	(*Determinism)(nil),           // 16: sandgate.v1.Determinism
-	(*WorkdirSpec)(nil),           // 17: sandgate.v1.WorkdirSpec
-	(*ProtectionPolicy)(nil),      // 18: sandgate.v1.ProtectionPolicy
-	(*LifetimePolicy)(nil),        // 19: sandgate.v1.LifetimePolicy
-	(*JournalPolicy)(nil),         // 20: sandgate.v1.JournalPolicy
-	(*HoldPolicy)(nil),            // 21: sandgate.v1.HoldPolicy
-	(*HoldTrigger)(nil),           // 22: sandgate.v1.HoldTrigger
-	(*Fallback)(nil),              // 23: sandgate.v1.Fallback
-	(*StaticPolicy)(nil),          // 24: sandgate.v1.StaticPolicy
-	(*NoDeciderPolicy)(nil),       // 25: sandgate.v1.NoDeciderPolicy
-	(*Rule)(nil),                  // 26: sandgate.v1.Rule
-	(*Ask)(nil),                   // 27: sandgate.v1.Ask
-	(*CallMatch)(nil),             // 28: sandgate.v1.CallMatch
-	(*Allow)(nil),                 // 29: sandgate.v1.Allow
-	(*Deny)(nil),                  // 30: sandgate.v1.Deny
-	(*Kill)(nil),                  // 31: sandgate.v1.Kill
-	nil,                           // 32: sandgate.v1.SandboxSpec.LabelsEntry
-	(*durationpb.Duration)(nil),   // 33: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 34: google.protobuf.Timestamp
-	(*TaskInfo)(nil),              // 35: sandgate.v1.TaskInfo
+	(*BindRule)(nil),              // 11: sandgate.v1.BindRule
+	(*PortRange)(nil),             // 12: sandgate.v1.PortRange
+	(*HttpPolicy)(nil),            // 13: sandgate.v1.HttpPolicy
+	(*HttpRule)(nil),              // 14: sandgate.v1.HttpRule
+	(*CredentialUse)(nil),         // 15: sandgate.v1.CredentialUse
+	(*Limits)(nil),                // 16: sandgate.v1.Limits
+	(*Determinism)(nil),           // 17: sandgate.v1.Determinism
+	(*WorkdirSpec)(nil),           // 18: sandgate.v1.WorkdirSpec
+	(*ProtectionPolicy)(nil),      // 19: sandgate.v1.ProtectionPolicy
+	(*LifetimePolicy)(nil),        // 20: sandgate.v1.LifetimePolicy
+	(*JournalPolicy)(nil),         // 21: sandgate.v1.JournalPolicy
+	(*HoldPolicy)(nil),            // 22: sandgate.v1.HoldPolicy
+	(*HoldTrigger)(nil),           // 23: sandgate.v1.HoldTrigger
+	(*Fallback)(nil),              // 24: sandgate.v1.Fallback
+	(*StaticPolicy)(nil),          // 25: sandgate.v1.StaticPolicy
+	(*NoDeciderPolicy)(nil),       // 26: sandgate.v1.NoDeciderPolicy
+	(*Rule)(nil),                  // 27: sandgate.v1.Rule
+	(*Ask)(nil),                   // 28: sandgate.v1.Ask
+	(*CallMatch)(nil),             // 29: sandgate.v1.CallMatch
+	(*Allow)(nil),                 // 30: sandgate.v1.Allow
+	(*Deny)(nil),                  // 31: sandgate.v1.Deny
+	(*Kill)(nil),                  // 32: sandgate.v1.Kill
+	nil,                           // 33: sandgate.v1.SandboxSpec.LabelsEntry
+	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
+	(*TaskInfo)(nil),              // 36: sandgate.v1.TaskInfo
 }
 var file_sandgate_v1_policy_proto_depIdxs = []int32{
-	32, // 0: sandgate.v1.SandboxSpec.labels:type_name -> sandgate.v1.SandboxSpec.LabelsEntry
+	33, // 0: sandgate.v1.SandboxSpec.labels:type_name -> sandgate.v1.SandboxSpec.LabelsEntry
 	7,  // 1: sandgate.v1.SandboxSpec.filesystem:type_name -> sandgate.v1.FilesystemPolicy
 	9,  // 2: sandgate.v1.SandboxSpec.network:type_name -> sandgate.v1.NetworkPolicy
-	12, // 3: sandgate.v1.SandboxSpec.http:type_name -> sandgate.v1.HttpPolicy
-	15, // 4: sandgate.v1.SandboxSpec.limits:type_name -> sandgate.v1.Limits
-	16, // 5: sandgate.v1.SandboxSpec.determinism:type_name -> sandgate.v1.Determinism
-	17, // 6: sandgate.v1.SandboxSpec.workdir:type_name -> sandgate.v1.WorkdirSpec
-	21, // 7: sandgate.v1.SandboxSpec.holds:type_name -> sandgate.v1.HoldPolicy
-	26, // 8: sandgate.v1.SandboxSpec.rules:type_name -> sandgate.v1.Rule
-	18, // 9: sandgate.v1.SandboxSpec.protections:type_name -> sandgate.v1.ProtectionPolicy
-	19, // 10: sandgate.v1.SandboxSpec.lifetime:type_name -> sandgate.v1.LifetimePolicy
-	20, // 11: sandgate.v1.SandboxSpec.journal:type_name -> sandgate.v1.JournalPolicy
+	13, // 3: sandgate.v1.SandboxSpec.http:type_name -> sandgate.v1.HttpPolicy
+	16, // 4: sandgate.v1.SandboxSpec.limits:type_name -> sandgate.v1.Limits
+	17, // 5: sandgate.v1.SandboxSpec.determinism:type_name -> sandgate.v1.Determinism
+	18, // 6: sandgate.v1.SandboxSpec.workdir:type_name -> sandgate.v1.WorkdirSpec
+	22, // 7: sandgate.v1.SandboxSpec.holds:type_name -> sandgate.v1.HoldPolicy
+	27, // 8: sandgate.v1.SandboxSpec.rules:type_name -> sandgate.v1.Rule
+	19, // 9: sandgate.v1.SandboxSpec.protections:type_name -> sandgate.v1.ProtectionPolicy
+	20, // 10: sandgate.v1.SandboxSpec.lifetime:type_name -> sandgate.v1.LifetimePolicy
+	21, // 11: sandgate.v1.SandboxSpec.journal:type_name -> sandgate.v1.JournalPolicy
 	8,  // 12: sandgate.v1.FilesystemPolicy.mappings:type_name -> sandgate.v1.PathMapping
 	0,  // 13: sandgate.v1.FilesystemPolicy.baseline:type_name -> sandgate.v1.Baseline
 	10, // 14: sandgate.v1.NetworkPolicy.allow:type_name -> sandgate.v1.NetworkRule
 	10, // 15: sandgate.v1.NetworkPolicy.deny:type_name -> sandgate.v1.NetworkRule
-	11, // 16: sandgate.v1.NetworkPolicy.bind:type_name -> sandgate.v1.PortRange
+	11, // 16: sandgate.v1.NetworkPolicy.bind:type_name -> sandgate.v1.BindRule
 	10, // 17: sandgate.v1.NetworkPolicy.grantable:type_name -> sandgate.v1.NetworkRule
 	1,  // 18: sandgate.v1.NetworkRule.transport:type_name -> sandgate.v1.Transport
-	11, // 19: sandgate.v1.NetworkRule.ports:type_name -> sandgate.v1.PortRange
-	13, // 20: sandgate.v1.HttpPolicy.allow:type_name -> sandgate.v1.HttpRule
-	13, // 21: sandgate.v1.HttpPolicy.deny:type_name -> sandgate.v1.HttpRule
-	14, // 22: sandgate.v1.HttpPolicy.credentials:type_name -> sandgate.v1.CredentialUse
-	13, // 23: sandgate.v1.CredentialUse.rule:type_name -> sandgate.v1.HttpRule
-	33, // 24: sandgate.v1.Limits.cpu_time:type_name -> google.protobuf.Duration
-	34, // 25: sandgate.v1.Determinism.start_time:type_name -> google.protobuf.Timestamp
-	2,  // 26: sandgate.v1.WorkdirSpec.on_success:type_name -> sandgate.v1.WorkdirAction
-	2,  // 27: sandgate.v1.WorkdirSpec.on_failure:type_name -> sandgate.v1.WorkdirAction
-	33, // 28: sandgate.v1.LifetimePolicy.max_duration:type_name -> google.protobuf.Duration
-	33, // 29: sandgate.v1.LifetimePolicy.max_unattended:type_name -> google.protobuf.Duration
-	33, // 30: sandgate.v1.LifetimePolicy.retain_after_exit:type_name -> google.protobuf.Duration
-	22, // 31: sandgate.v1.HoldPolicy.triggers:type_name -> sandgate.v1.HoldTrigger
-	33, // 32: sandgate.v1.HoldPolicy.verdict_timeout:type_name -> google.protobuf.Duration
-	33, // 33: sandgate.v1.HoldPolicy.max_hold:type_name -> google.protobuf.Duration
-	23, // 34: sandgate.v1.HoldPolicy.on_timeout:type_name -> sandgate.v1.Fallback
-	25, // 35: sandgate.v1.HoldPolicy.on_no_decider:type_name -> sandgate.v1.NoDeciderPolicy
-	3,  // 36: sandgate.v1.HoldTrigger.categories:type_name -> sandgate.v1.CallCategory
-	28, // 37: sandgate.v1.HoldTrigger.match:type_name -> sandgate.v1.CallMatch
-	4,  // 38: sandgate.v1.HoldTrigger.required_integrity:type_name -> sandgate.v1.ArgumentIntegrity
-	30, // 39: sandgate.v1.Fallback.deny:type_name -> sandgate.v1.Deny
-	31, // 40: sandgate.v1.Fallback.kill:type_name -> sandgate.v1.Kill
-	24, // 41: sandgate.v1.Fallback.static_policy:type_name -> sandgate.v1.StaticPolicy
-	33, // 42: sandgate.v1.NoDeciderPolicy.grace:type_name -> google.protobuf.Duration
-	23, // 43: sandgate.v1.NoDeciderPolicy.fallback:type_name -> sandgate.v1.Fallback
-	28, // 44: sandgate.v1.Rule.match:type_name -> sandgate.v1.CallMatch
-	29, // 45: sandgate.v1.Rule.allow:type_name -> sandgate.v1.Allow
-	30, // 46: sandgate.v1.Rule.deny:type_name -> sandgate.v1.Deny
-	31, // 47: sandgate.v1.Rule.kill:type_name -> sandgate.v1.Kill
-	27, // 48: sandgate.v1.Rule.ask:type_name -> sandgate.v1.Ask
-	3,  // 49: sandgate.v1.CallMatch.categories:type_name -> sandgate.v1.CallCategory
-	10, // 50: sandgate.v1.CallMatch.destinations:type_name -> sandgate.v1.NetworkRule
-	35, // 51: sandgate.v1.CallMatch.subtree:type_name -> sandgate.v1.TaskInfo
-	5,  // 52: sandgate.v1.Kill.scope:type_name -> sandgate.v1.SignalScope
-	53, // [53:53] is the sub-list for method output_type
-	53, // [53:53] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	12, // 19: sandgate.v1.NetworkRule.ports:type_name -> sandgate.v1.PortRange
+	1,  // 20: sandgate.v1.BindRule.transport:type_name -> sandgate.v1.Transport
+	12, // 21: sandgate.v1.BindRule.ports:type_name -> sandgate.v1.PortRange
+	14, // 22: sandgate.v1.HttpPolicy.allow:type_name -> sandgate.v1.HttpRule
+	14, // 23: sandgate.v1.HttpPolicy.deny:type_name -> sandgate.v1.HttpRule
+	15, // 24: sandgate.v1.HttpPolicy.credentials:type_name -> sandgate.v1.CredentialUse
+	14, // 25: sandgate.v1.CredentialUse.rule:type_name -> sandgate.v1.HttpRule
+	34, // 26: sandgate.v1.Limits.cpu_time:type_name -> google.protobuf.Duration
+	35, // 27: sandgate.v1.Determinism.start_time:type_name -> google.protobuf.Timestamp
+	2,  // 28: sandgate.v1.WorkdirSpec.on_success:type_name -> sandgate.v1.WorkdirAction
+	2,  // 29: sandgate.v1.WorkdirSpec.on_failure:type_name -> sandgate.v1.WorkdirAction
+	34, // 30: sandgate.v1.LifetimePolicy.max_duration:type_name -> google.protobuf.Duration
+	34, // 31: sandgate.v1.LifetimePolicy.max_unattended:type_name -> google.protobuf.Duration
+	34, // 32: sandgate.v1.LifetimePolicy.retain_after_exit:type_name -> google.protobuf.Duration
+	23, // 33: sandgate.v1.HoldPolicy.triggers:type_name -> sandgate.v1.HoldTrigger
+	34, // 34: sandgate.v1.HoldPolicy.verdict_timeout:type_name -> google.protobuf.Duration
+	34, // 35: sandgate.v1.HoldPolicy.max_hold:type_name -> google.protobuf.Duration
+	24, // 36: sandgate.v1.HoldPolicy.on_timeout:type_name -> sandgate.v1.Fallback
+	26, // 37: sandgate.v1.HoldPolicy.on_no_decider:type_name -> sandgate.v1.NoDeciderPolicy
+	3,  // 38: sandgate.v1.HoldTrigger.categories:type_name -> sandgate.v1.CallCategory
+	29, // 39: sandgate.v1.HoldTrigger.match:type_name -> sandgate.v1.CallMatch
+	4,  // 40: sandgate.v1.HoldTrigger.required_integrity:type_name -> sandgate.v1.ArgumentIntegrity
+	31, // 41: sandgate.v1.Fallback.deny:type_name -> sandgate.v1.Deny
+	32, // 42: sandgate.v1.Fallback.kill:type_name -> sandgate.v1.Kill
+	25, // 43: sandgate.v1.Fallback.static_policy:type_name -> sandgate.v1.StaticPolicy
+	34, // 44: sandgate.v1.NoDeciderPolicy.grace:type_name -> google.protobuf.Duration
+	24, // 45: sandgate.v1.NoDeciderPolicy.fallback:type_name -> sandgate.v1.Fallback
+	29, // 46: sandgate.v1.Rule.match:type_name -> sandgate.v1.CallMatch
+	30, // 47: sandgate.v1.Rule.allow:type_name -> sandgate.v1.Allow
+	31, // 48: sandgate.v1.Rule.deny:type_name -> sandgate.v1.Deny
+	32, // 49: sandgate.v1.Rule.kill:type_name -> sandgate.v1.Kill
+	28, // 50: sandgate.v1.Rule.ask:type_name -> sandgate.v1.Ask
+	3,  // 51: sandgate.v1.CallMatch.categories:type_name -> sandgate.v1.CallCategory
+	10, // 52: sandgate.v1.CallMatch.destinations:type_name -> sandgate.v1.NetworkRule
+	36, // 53: sandgate.v1.CallMatch.subtree:type_name -> sandgate.v1.TaskInfo
+	5,  // 54: sandgate.v1.Kill.scope:type_name -> sandgate.v1.SignalScope
+	55, // [55:55] is the sub-list for method output_type
+	55, // [55:55] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_sandgate_v1_policy_proto_init() }
@@ -2705,13 +2790,13 @@ func file_sandgate_v1_policy_proto_init() {
 		return
 	}
 	file_sandgate_v1_common_proto_init()
-	file_sandgate_v1_policy_proto_msgTypes[10].OneofWrappers = []any{}
-	file_sandgate_v1_policy_proto_msgTypes[17].OneofWrappers = []any{
+	file_sandgate_v1_policy_proto_msgTypes[11].OneofWrappers = []any{}
+	file_sandgate_v1_policy_proto_msgTypes[18].OneofWrappers = []any{
 		(*Fallback_Deny)(nil),
 		(*Fallback_Kill)(nil),
 		(*Fallback_StaticPolicy)(nil),
 	}
-	file_sandgate_v1_policy_proto_msgTypes[20].OneofWrappers = []any{
+	file_sandgate_v1_policy_proto_msgTypes[21].OneofWrappers = []any{
 		(*Rule_Allow)(nil),
 		(*Rule_Deny)(nil),
 		(*Rule_Kill)(nil),
@@ -2723,7 +2808,7 @@ func file_sandgate_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandgate_v1_policy_proto_rawDesc), len(file_sandgate_v1_policy_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
