@@ -94,6 +94,7 @@ enum sg_shape_kind {
 	SG_SHAPE_STRING = 1,  /* NUL-terminated, at most `limit` bytes */
 	SG_SHAPE_BYTES = 2,   /* `length_arg` gives the length, at most `limit` bytes */
 	SG_SHAPE_STRINGS = 3, /* NULL-terminated vector of strings, packed with their NULs, at most `limit` bytes and 1024 strings */
+	SG_SHAPE_BLOCK = 4,   /* exactly `limit` bytes, or none when the pointer is NULL */
 };
 
 #define SG_SHAPES_PER_CALL 3
@@ -290,17 +291,46 @@ enum sg_keeper_op {
 	SG_KEEPER_CONNECT = 4, /* fds: the socket; the address follows */
 	SG_KEEPER_SIGNAL = 5,  /* kill(-1, signal) inside the sandbox's own domain */
 	SG_KEEPER_CANCEL = 6,  /* stop a connect in progress; no reply of its own */
+	SG_KEEPER_ACT = 7,     /* struct sg_keeper_act follows: one call on a file, where the program's own grants cover it */
 };
 
 struct sg_keeper_request {
 	uint32_t op;
-	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags */
+	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags; ACT: SG_ACT_… below */
 	uint64_t op_id;      /* chosen by the engine; RESOLVE's names the pin for OPEN and RELEASE */
-	uint32_t mode;       /* OPEN: the caller's mode */
+	uint32_t mode;       /* OPEN, ACT: the caller's mode */
 	uint32_t umask;      /* OPEN: the caller's umask */
 	uint32_t signal;
 	uint32_t length;     /* bytes that follow: the path, or the address */
 };
+
+/* What an ACT does. The first descriptor is the directory that the path is relative to, or the file itself. */
+enum sg_act {
+	SG_ACT_CHMOD = 1,
+	SG_ACT_CHOWN = 2,
+	SG_ACT_UTIME = 3,
+	SG_ACT_SETXATTR = 4,    /* name, value, options: of setxattr(2) */
+	SG_ACT_REMOVEXATTR = 5, /* name */
+	SG_ACT_WATCH = 6,       /* second descriptor: the inotify instance; options: the mask. What may be read can be watched. */
+};
+
+#define SG_ACT_NOFOLLOW (1u << 0)   /* a link itself, not what it leads to */
+#define SG_ACT_DESCRIPTOR (1u << 1) /* the first descriptor is the file; there is no path */
+#define SG_ACT_OPENED (1u << 2)     /* DESCRIPTOR: one that gives access to nothing is no good (EBADF) */
+
+struct sg_keeper_act {
+	uint32_t act;
+	uint32_t options;
+	uint32_t uid;
+	uint32_t gid;
+	uint32_t path;       /* lengths of what follows, one behind the other */
+	uint32_t name;
+	uint32_t value;
+	uint32_t reserved;
+	int64_t times[4];    /* UTIME: seconds and nanoseconds of access and change, as for utimensat(2) */
+};
+
+#define SG_ACT_VALUE_LIMIT 65536u /* XATTR_SIZE_MAX */
 
 #define SG_KEEPER_EXISTS (1u << 0) /* RESOLVE: the path names something that exists */
 
@@ -308,7 +338,7 @@ struct sg_keeper_reply {
 	uint32_t op;
 	int32_t error;       /* negative errno, or 0 */
 	uint64_t op_id;
-	uint32_t flags;
+	uint32_t flags;      /* RESOLVE: SG_KEEPER_EXISTS; ACT: what the call returned */
 	uint32_t length;     /* RESOLVE: bytes of the canonical path that follow */
 };
 

@@ -124,6 +124,11 @@ int copy_arguments(struct engine *engine, struct sg_record *record, int listener
 				count = -EFAULT;
 			break;
 		}
+		case SG_SHAPE_BLOCK:
+			count = address == 0 ? 0 : read_memory(record->pid, address, bytes, shapes[i].limit);
+			if (count > 0 && count < (ssize_t)shapes[i].limit)
+				count = -EFAULT;
+			break;
 		case SG_SHAPE_STRINGS:
 			count = read_strings(record->pid, address, bytes, shapes[i].limit, &blob->cut);
 			break;

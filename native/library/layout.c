@@ -48,6 +48,9 @@ static const struct member members[] = {
 	WHOLE(sg_keeper_request), MEMBER(sg_keeper_request, op), MEMBER(sg_keeper_request, flags),
 	MEMBER(sg_keeper_request, op_id), MEMBER(sg_keeper_request, mode), MEMBER(sg_keeper_request, umask),
 	MEMBER(sg_keeper_request, signal), MEMBER(sg_keeper_request, length),
+	WHOLE(sg_keeper_act), MEMBER(sg_keeper_act, act), MEMBER(sg_keeper_act, options), MEMBER(sg_keeper_act, uid),
+	MEMBER(sg_keeper_act, gid), MEMBER(sg_keeper_act, path), MEMBER(sg_keeper_act, name),
+	MEMBER(sg_keeper_act, value), MEMBER(sg_keeper_act, times),
 	WHOLE(sg_keeper_reply), MEMBER(sg_keeper_reply, op), MEMBER(sg_keeper_reply, error),
 	MEMBER(sg_keeper_reply, op_id), MEMBER(sg_keeper_reply, flags), MEMBER(sg_keeper_reply, length),
 };

@@ -13,6 +13,7 @@
 #include <sys/types.h>
 
 #include "../abi.h"
+#include "grants.h"
 #include "ruleset.h"
 
 #define MESSAGE_LIMIT (256u << 10) /* bytes of a message of the server */
@@ -70,9 +71,11 @@ _Noreturn void run_init(const struct launch_setup *setup);
 
 /*
  * Acts inside the sandbox's outer layer for the engine; kills the sandbox when it must end. Its memory is the
- * launching process's too until that executes its program, when *program_shares becomes 0.
+ * launching process's too until that executes its program, when *program_shares becomes 0. `grants` are the
+ * program's.
  */
-_Noreturn void run_keeper(const struct launch_setup *setup, const volatile int32_t *program_shares);
+_Noreturn void run_keeper(const struct launch_setup *setup, struct grants *grants,
+			  const volatile int32_t *program_shares);
 
 /* Makes new processes of the sandbox for EXEC. */
 _Noreturn void run_nursery(int socket_fd);

@@ -129,6 +129,7 @@ static void (*const operations[])(struct keeper *keeper, struct request *request
 	[SG_KEEPER_CONNECT] = handle_connect,
 	[SG_KEEPER_SIGNAL] = handle_signal,
 	[SG_KEEPER_CANCEL] = handle_cancel,
+	[SG_KEEPER_ACT] = handle_act,
 };
 
 static void handle(struct keeper *keeper, const struct sg_keeper_request *head, const char *bytes,
@@ -144,9 +145,9 @@ static void handle(struct keeper *keeper, const struct sg_keeper_request *head, 
 
 static void receive_request(struct keeper *keeper)
 {
-	struct {
+	static struct {
 		struct sg_keeper_request head;
-		char bytes[PATH_MAX];
+		char bytes[sizeof(struct sg_keeper_act) + PATH_MAX + NAME_MAX + SG_ACT_VALUE_LIMIT];
 	} request;
 	struct packet packet;
 	int r = receive_packet(ENGINE_FD, &request, sizeof(request), MSG_DONTWAIT, &packet);
@@ -225,11 +226,12 @@ static void forget_launch(const struct launch_setup *setup)
 	munmap(setup->pages, setup->pages_size);
 }
 
-void run_keeper(const struct launch_setup *setup, const volatile int32_t *program_shares)
+void run_keeper(const struct launch_setup *setup, struct grants *grants, const volatile int32_t *program_shares)
 {
 	struct keeper keeper = {.warden_pid = setup->warden_pid,
 				.namespaced = setup->namespaced,
 				.confines_signals = setup->confines_signals,
+				.grants = grants,
 				.done_fd = -1};
 	sigset_t terminate, none;
 	bool alone = false;

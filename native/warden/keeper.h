@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "../abi.h"
+#include "grants.h"
 #include "jobs.h"
 #include "pins.h"
 #include "wire.h"
@@ -16,6 +17,7 @@ struct keeper {
 	pid_t warden_pid;
 	bool namespaced;       /* kill(-1) is confined by the PID namespace */
 	bool confines_signals; /* the outer layer has the scope */
+	struct grants *grants; /* the program's own */
 	struct pins pins;
 	struct job_pool *jobs; /* NULL until the first */
 	int done_fd;
@@ -45,6 +47,7 @@ void handle_resolve(struct keeper *keeper, struct request *request);
 void handle_open(struct keeper *keeper, struct request *request);
 void handle_release(struct keeper *keeper, struct request *request);
 void handle_connect(struct keeper *keeper, struct request *request);
+void handle_act(struct keeper *keeper, struct request *request);
 void handle_cancel(struct keeper *keeper, struct request *request);
 
 #endif

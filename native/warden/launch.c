@@ -238,14 +238,15 @@ static void take_outer_ruleset(struct child *child, const struct launch_setup *s
 
 struct keeper_start {
 	const struct launch_setup *setup;
+	struct grants grants;
 	volatile int32_t program_shares;
 };
 
 static int keep(void *argument)
 {
-	const struct keeper_start *start = argument;
+	struct keeper_start *start = argument;
 
-	run_keeper(start->setup, &start->program_shares);
+	run_keeper(start->setup, &start->grants, &start->program_shares);
 }
 
 /*
@@ -258,6 +259,8 @@ static void start_keeper(struct child *child, const struct launch_setup *setup)
 	static struct keeper_start start;
 
 	enter(child, SG_STAGE_KEEPER);
+	if (note_grants(&child->plan, setup->keeps_ruleset ? child->page->identities : NULL, &start.grants) < 0)
+		fail(child, -ENOMEM, "grants");
 	/* The plan is not for the nursery, whose memory is counted once per sandbox. Its filter may refuse this. */
 	if (child->plan.head->flags & SG_PLAN_NURSERY)
 		madvise((void *)setup->plan, setup->plan_room, MADV_DONTFORK);

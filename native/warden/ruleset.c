@@ -61,6 +61,30 @@ static bool is_other(const struct sg_path_rule *rule, const struct path_identity
 		rule->device_minor != found->device_minor);
 }
 
+int identify_file(int directory_fd, const char *name, struct path_identity *ret_identity)
+{
+	uint32_t mode;
+
+	return identify(directory_fd, name, AT_SYMLINK_NOFOLLOW, ret_identity, &mode);
+}
+
+int identify_rule(const struct sg_path_rule *rule, struct path_identity *ret_identity)
+{
+	struct path_identity found;
+	char path[PATH_MAX];
+	uint32_t mode;
+	int r;
+
+	copy_path(rule, path);
+	r = identify(AT_FDCWD, path, is_exact(rule) ? AT_SYMLINK_NOFOLLOW : 0, &found, &mode);
+	if (r < 0)
+		return r;
+	if (is_other(rule, &found))
+		return -ESTALE;
+	*ret_identity = found;
+	return 0;
+}
+
 /*
  * Grants rule->access beneath its path in ruleset_fd.
  * Returns 0, or a negative errno with the ruleset unchanged. landlock(7), ABI 1.

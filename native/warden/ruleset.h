@@ -18,6 +18,12 @@ struct path_identity {
 	uint32_t device_minor;
 };
 
+/* What a name in a directory is, a link itself; an empty one is the directory's descriptor. Returns 0 or a negative errno. */
+int identify_file(int directory_fd, const char *name, struct path_identity *ret_identity);
+
+/* What a rule is about. Returns 0 or a negative errno. */
+int identify_rule(const struct sg_path_rule *rule, struct path_identity *ret_identity);
+
 /*
  * Makes the ruleset of a layer. `identities` may be NULL, else it has room for one per path.
  * Returns a descriptor, which is close-on-exec, or a negative errno with ret_subject set. landlock(7).

@@ -78,6 +78,16 @@ export const STARTED = layout(192, { pid: 16, stage_ns: 24 });
 export const FAILED = layout(32, { stage: 16, error: 20, detail: 24 });
 export const EXITED = layout(56, { pid: 16, status: 20, user_us: 24, system_us: 32, max_rss_kib: 40, time_ns: 48 });
 export const KEEPER_REQUEST = layout(32, { op: 0, flags: 4, op_id: 8, mode: 16, umask: 20, signal: 24, length: 28 });
+export const KEEPER_ACT = layout(64, {
+  act: 0,
+  options: 4,
+  uid: 8,
+  gid: 12,
+  path: 16,
+  name: 20,
+  value: 24,
+  times: 32,
+});
 export const KEEPER_REPLY = layout(24, { op: 0, error: 4, op_id: 8, flags: 16, length: 20 });
 
 export const SOURCE = { listener: 1, channel: 2, task: 3, wake: 4 } as const;
@@ -87,7 +97,7 @@ export const RECORD_KIND = { call: 1, terminal: 2, message: 3, task: 4, wake: 5,
 export const ANSWER_KIND = { send: 1, fd: 2 } as const;
 export const ANSWER_FLAG = { continue: 1 } as const;
 
-export const SHAPE_KIND = { string: 1, bytes: 2, strings: 3 } as const;
+export const SHAPE_KIND = { string: 1, bytes: 2, strings: 3, block: 4 } as const;
 export const SHAPES_PER_CALL = 3;
 export const MAX_FDS = 8;
 
@@ -148,7 +158,11 @@ export const STAGES = [
 ] as const;
 export type Stage = (typeof STAGES)[number];
 
-export const KEEPER_OP = { resolve: 1, open: 2, release: 3, connect: 4, signal: 5, cancel: 6 } as const;
+export const KEEPER_OP = { resolve: 1, open: 2, release: 3, connect: 4, signal: 5, cancel: 6, act: 7 } as const;
+/** What an act does; native/abi.h, enum sg_act. */
+export const ACT = { chmod: 1, chown: 2, utime: 3, setxattr: 4, removexattr: 5, watch: 6 } as const;
+export const ACT_FLAG = { noFollow: 1 << 0, descriptor: 1 << 1, opened: 1 << 2 } as const;
+export const ACT_VALUE_LIMIT = 65536;
 export const KEEPER_FLAG = { exists: 1 } as const;
 
 const LAYOUTS: Readonly<Record<string, Layout>> = {
@@ -169,6 +183,7 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_failed: FAILED,
   sg_exited: EXITED,
   sg_keeper_request: KEEPER_REQUEST,
+  sg_keeper_act: KEEPER_ACT,
   sg_keeper_reply: KEEPER_REPLY,
 };
 

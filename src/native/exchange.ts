@@ -11,7 +11,9 @@ const ANSWER_WORDS = ANSWER.bytes / 4;
 export type ArgumentShape =
   | { readonly kind: "string"; readonly arg: number; readonly limit: number }
   | { readonly kind: "bytes"; readonly arg: number; readonly lengthArg: number; readonly limit: number }
-  | { readonly kind: "strings"; readonly arg: number; readonly limit: number };
+  | { readonly kind: "strings"; readonly arg: number; readonly limit: number }
+  /** Exactly `limit` bytes; none when the pointer is NULL. */
+  | { readonly kind: "block"; readonly arg: number; readonly limit: number };
 
 /** A source of the epoll set, under a slot number that the caller keeps until its terminal record. */
 export type SourceKind = keyof typeof SOURCE;

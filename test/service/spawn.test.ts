@@ -235,7 +235,7 @@ describe("spawn and run", () => {
       };
       const { sandbox } = await service.client.sandbox.spawn(request);
       assert.deepEqual([sandbox?.sandboxId, sandbox?.processes], ["", []]);
-      assert.deepEqual(sandbox?.plan?.notifiedSyscalls, ["execve", "execveat"]);
+      assert.deepEqual(sandbox?.plan?.notifiedSyscalls, ["execve", "inotify_add_watch", "execveat"]);
       const { sandboxes } = await service.client.sandbox.listSandboxes({ selector: { labels: request.spec.labels } });
       assert.deepEqual(sandboxes, []);
       await refused(service.client.sandbox.spawn({ ...request, requestId: requestId(), process: { argv: [] } }), {

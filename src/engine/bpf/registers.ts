@@ -15,8 +15,13 @@ export interface RegisterPolicy {
   /** Unix sockets other than connected pairs. */
   readonly unix: boolean;
   readonly listen: boolean;
-  /** Modes, owners, times and attributes of files. Only makes sense where something is writable. */
-  readonly metadata: boolean;
+  /**
+   * Modes, owners, times and attributes of files: left to the kernel, which asks nobody but the owner; judged by the
+   * engine; or, where nothing is writable, refused.
+   */
+  readonly metadata: "allow" | "engine" | "refuse";
+  /** Watching files by inotify, likewise. */
+  readonly watch: "allow" | "engine" | "refuse";
   readonly openat2: boolean;
   /** Hands what a restore must inject to the engine instead of refusing it. */
   readonly checkpointable: boolean;
@@ -39,7 +44,10 @@ export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
     case "ioctl":
       return ioctlTree;
     case "metadata":
-      return policy.metadata ? ALLOW : NOT_PERMITTED;
+      return metadataTree(policy, NOTIFY);
+    case "metadataInMemory":
+      // Newer calls with arguments behind pointers in memory: programs fall back to the older ones.
+      return metadataTree(policy, refuse(ENOSYS));
     case "mknod":
       return nodeTree(1);
     case "mknodat":
@@ -71,6 +79,8 @@ export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
       return socketpairTree(policy);
     case "unshare":
       return whenAnyBit(0, ~(CLONE_FS | CLONE_FILES | CLONE_SYSVSEM), NOT_PERMITTED, ALLOW);
+    case "watch":
+      return policy.watch === "allow" ? ALLOW : policy.watch === "engine" ? NOTIFY : NO_ACCESS;
   }
 }
 
@@ -183,6 +193,10 @@ const ioctlTree: Tree = whenOneOf(
   NOT_PERMITTED,
   whenAtLeast(1, SIOC_END, ALLOW, whenAtLeast(1, SIOC_FIRST, NOT_PERMITTED, ALLOW)),
 );
+
+function metadataTree({ metadata }: RegisterPolicy, mediated: Tree): Tree {
+  return metadata === "allow" ? ALLOW : metadata === "engine" ? mediated : NOT_PERMITTED;
+}
 
 const S_IFMT = 0xf000;
 const S_IFREG = 0x8000;

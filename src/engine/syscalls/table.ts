@@ -14,6 +14,7 @@ export type RegisterRule =
   | "fcntl"
   | "ioctl"
   | "metadata"
+  | "metadataInMemory"
   | "mknod"
   | "mknodat"
   | "openat2"
@@ -28,7 +29,8 @@ export type RegisterRule =
   | "sendFlagsArg3"
   | "socket"
   | "socketpair"
-  | "unshare";
+  | "unshare"
+  | "watch";
 
 export type Treatment =
   | { readonly kind: "allow" }
@@ -55,7 +57,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
     io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents`,
   descriptors: `close close_range dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl
     epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime
-    timerfd_gettime memfd_create inotify_init inotify_init1 inotify_add_watch inotify_rm_watch flock`,
+    timerfd_gettime memfd_create inotify_init inotify_init1 inotify_rm_watch flock`,
   files: `open openat creat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink
     readlinkat getdents getdents64 getcwd chdir fchdir umask rename renameat renameat2 mkdir mkdirat rmdir link linkat
     unlink unlinkat symlink symlinkat getxattr lgetxattr fgetxattr getxattrat listxattr llistxattr flistxattr listxattrat
@@ -112,7 +114,8 @@ const JUDGED: Readonly<Record<RegisterRule, string>> = {
   ioctl: "ioctl",
   // Landlock does not cover them, and an owner needs no write access.
   metadata: `chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat setxattr lsetxattr
-    fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat file_setattr`,
+    fsetxattr removexattr lremovexattr fremovexattr`,
+  metadataInMemory: "setxattrat removexattrat file_setattr",
   mknod: "mknod",
   mknodat: "mknodat",
   openat2: "openat2",
@@ -128,6 +131,7 @@ const JUDGED: Readonly<Record<RegisterRule, string>> = {
   socket: "socket",
   socketpair: "socketpair",
   unshare: "unshare",
+  watch: "inotify_add_watch",
 };
 
 /** Calls that do the same: what a policy says of one, it says of all, and no filter may treat one laxer. */

@@ -14,6 +14,13 @@ export function splitStrings(packed: Uint8Array): Uint8Array[] {
   return strings;
 }
 
+/** Whether `ownPath` may know it: reading the caller's id for it is not cheap. */
+export function mayBeOwn(path: Uint8Array): boolean {
+  return path[0] === SLASH && (path[1] === P || path[1] === D);
+}
+
+const [SLASH, P, D] = [0x2f, 0x70, 0x64];
+
 /** A path that names something of the caller itself: the broker's own `self` is somebody else. */
 export type OwnPath = { readonly kind: "descriptor"; readonly fd: number } | { readonly kind: "executable" };
 

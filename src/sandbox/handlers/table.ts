@@ -6,8 +6,10 @@ import type { EngineSandbox } from "../engine/sandbox.js";
 import type { CallCategory } from "../model.js";
 import { connectHandler } from "./connect.js";
 import { execveatHandler, execveHandler } from "./exec.js";
+import { metadataHandlers } from "./metadata.js";
 import { creatHandler, openatHandler, openFileHandler } from "./open.js";
 import { registersHandler } from "./registers.js";
+import { watchHandler } from "./watch.js";
 
 type Make = (mediator: Mediator) => Handler<EngineSandbox>;
 
@@ -19,6 +21,8 @@ const DECODED: Readonly<Record<string, Make>> = {
   openat: openatHandler,
   creat: creatHandler,
   connect: connectHandler,
+  inotify_add_watch: watchHandler,
+  ...metadataHandlers,
 };
 
 const CATEGORIES: Readonly<Record<CallCategory, readonly string[]>> = {
@@ -52,7 +56,7 @@ export function categoryOf(syscall: string): CallCategory {
  */
 export function createHandlers(arch: Arch, mediator: Mediator): HandlerTable<EngineSandbox> {
   const table = new Map<number, Handler<EngineSandbox>>();
-  for (const name of new Set([...HOLDABLE, ...INJECTABLE.map(({ syscall }) => syscall)])) {
+  for (const name of new Set([...Object.keys(DECODED), ...HOLDABLE, ...INJECTABLE.map(({ syscall }) => syscall)])) {
     const number = syscallNumber(arch, name);
     // openat2's flags are in memory: it is refused, never notified, where opens are held.
     if (number === undefined || name === "openat2") continue;

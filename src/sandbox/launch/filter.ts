@@ -1,5 +1,6 @@
 /** What the filter of a sandbox must know, and the filters that were built already. */
 import { buildFilter, EXEC_CALLS, type Filter, type FilterPolicy } from "../../engine/bpf/filter.js";
+import type { HandledRights } from "../../engine/landlock/rights.js";
 import { FILTER_FLAG, type HostFeatures } from "../host.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
@@ -39,11 +40,19 @@ export function createFilterCache(): FilterCache {
   };
 }
 
+/** What Landlock does not judge: with a listener the engine does. */
+function unjudged(filterFlags: number, handled: HandledRights): "allow" | "engine" | "refuse" {
+  if (handled.fs === 0) return "allow";
+  return filterFlags === 0 ? "refuse" : "engine";
+}
+
 export function filterPolicyOf(
   spec: SandboxSpec,
   mediation: Mediation,
   network: NetworkPlan,
   host: HostFeatures,
+  filterFlags: number,
+  handled: HandledRights,
 ): FilterPolicy {
   return {
     arch: host.arch,
@@ -51,7 +60,8 @@ export function filterPolicyOf(
     udp: network.udp,
     unix: network.unix,
     listen: spec.network.bind.length > 0 || network.unix,
-    metadata: spec.filesystem.writable.length > 0,
+    metadata: spec.filesystem.writable.length > 0 ? unjudged(filterFlags, handled) : "refuse",
+    watch: unjudged(filterFlags, handled),
     checkpointable: spec.checkpointable,
     holdOpen: mediation.holdOpen,
     notified: new Set([

@@ -69,7 +69,8 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
       planUnboundedLimits(spec, ledger);
       const hasBounding = planBounding(spec, host, ledger);
-      const filter = filters.get(filterPolicyOf(spec, mediation, network, host));
+      const filterPolicy = filterPolicyOf(spec, mediation, network, host, filterFlags, handled);
+      const filter = filters.get(filterPolicy);
       const layers = encodeLayers(spec, baseline, trees, handled, network, denied);
       const ids = options.ids ?? { uid: 0, gid: 0 };
       return {
@@ -91,7 +92,11 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
           filter: filter.program,
           denied: denied?.encode() ?? NOTHING,
         },
-        summary: { notifiedSyscalls: filter.notified, mechanisms: mechanismsOf(spec, mediation, network), stages: [] },
+        summary: {
+          notifiedSyscalls: filter.notified,
+          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy),
+          stages: [],
+        },
         protections: ledger.states,
         warnings: [...ledger.warnings, ...network.warnings],
         engine: enginePolicyOf(spec, mediation, network, trees, baseline, host),

@@ -1,4 +1,5 @@
 /** Says for each rule of a spec which mechanism enforces it. */
+import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import { ruleCovers } from "../policy/network.js";
@@ -8,6 +9,7 @@ export function mechanismsOf(
   spec: SandboxSpec,
   mediation: Mediation,
   network: NetworkPlan,
+  filter: FilterPolicy,
 ): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   const each = (list: readonly unknown[], field: string, mechanism: (index: number) => string) => {
@@ -30,6 +32,13 @@ export function mechanismsOf(
     "spec.filesystem.grantable_writable",
     () => "verdict within the outer landlock layer",
   );
+  if (filter.metadata !== "allow") {
+    const mediated = filter.metadata === "engine" ? "engine, below writable trees" : "seccomp, refused";
+    found.set("modes, owners, times and attributes of files", mediated);
+  }
+  if (filter.watch !== "allow") {
+    found.set("watching files", filter.watch === "engine" ? "engine, below readable trees" : "seccomp, refused");
+  }
   const reached = (rule: NetworkRule | undefined) =>
     rule === undefined || !ruleCovers(rule, "tcp") ? "seccomp" : network.mediateConnect ? "engine" : "landlock";
   each(spec.network.allow, "spec.network.allow", (index) => reached(spec.network.allow[index]));

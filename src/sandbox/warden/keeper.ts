@@ -1,6 +1,6 @@
 import { closeSync } from "node:fs";
 import type { Channel, EngineLoop } from "../../engine/loop.js";
-import { KEEPER_FLAG, KEEPER_OP, KEEPER_REPLY, KEEPER_REQUEST } from "../../native/abi.js";
+import { ACT, ACT_FLAG, KEEPER_ACT, KEEPER_FLAG, KEEPER_OP, KEEPER_REPLY, KEEPER_REQUEST } from "../../native/abi.js";
 
 /** Positive errno, or what the operation gave. */
 export type KeeperResult<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly errno: number };
@@ -13,6 +13,26 @@ export interface Pin {
   readonly exists: boolean;
 }
 
+/** One call on one file, which the keeper carries out where the program's own grants cover it. */
+export interface FileAct {
+  readonly act: keyof typeof ACT;
+  /** The file is the one at `path`, from the directory of the act; else the act's descriptor itself. */
+  readonly path?: Uint8Array;
+  /** A link itself, not what it leads to. */
+  readonly noFollow?: boolean;
+  /** The descriptor must be one that gives access, as in the calls that take nothing else. */
+  readonly opened?: boolean;
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  /** Seconds and nanoseconds of access and change, as for utimensat(2). */
+  readonly times?: readonly [bigint, bigint, bigint, bigint];
+  readonly name?: Uint8Array;
+  readonly value?: Uint8Array;
+  /** Of setxattr(2); the mask of inotify_add_watch(2). */
+  readonly options?: number;
+}
+
 /**
  * Acts inside a sandbox's own confinement, one layer outside of the program. Every operation ends in
  * one call of its `done`, at the latest when the keeper ends.
@@ -23,6 +43,8 @@ export interface Keeper {
   /** Opens a pin and forgets it. The descriptor belongs to `done`. */
   open(pin: Pin, flags: number, mode: number, umask: number, done: (result: KeeperResult<number>) => void): void;
   release(pin: Pin): void;
+  /** Carries out an act; the descriptors are closed here. Gives what the call returned. */
+  act(act: FileAct, fds: readonly number[], done: (result: KeeperResult<number>) => void): void;
   /** `socket` is closed here. Returns a way to give up. */
   connect(socket: number, address: Uint8Array, done: (result: KeeperResult<undefined>) => void): () => void;
   /** Signals every member of the sandbox, whatever its session, group or parent. */
@@ -124,6 +146,12 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
     release(pin) {
       send({ op: KEEPER_OP.release, id: pin.id });
     },
+    act(act, fds, done) {
+      const { mode = 0 } = act;
+      send({ op: KEEPER_OP.act, id: ++lastId, flags: actFlags(act), mode, bytes: encodeAct(act), fds }, (reply) =>
+        done(reply.errno === 0 ? { ok: true, value: reply.flags | 0 } : { ok: false, errno: reply.errno }),
+      );
+    },
     connect(socket, address, done) {
       const id = ++lastId;
       send({ op: KEEPER_OP.connect, id, bytes: address, fds: [socket] }, plain(done));
@@ -139,4 +167,28 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
       failAll();
     },
   };
+}
+
+function actFlags({ path, noFollow, opened }: FileAct): number {
+  return (
+    (path === undefined ? ACT_FLAG.descriptor : 0) |
+    (noFollow === true ? ACT_FLAG.noFollow : 0) |
+    (opened === true ? ACT_FLAG.opened : 0)
+  );
+}
+
+function encodeAct({ act, options = 0, uid = 0, gid = 0, times, path, name, value }: FileAct): Buffer {
+  const head = Buffer.alloc(KEEPER_ACT.bytes);
+  const parts = [path, name, value].map((part) => part ?? new Uint8Array(0));
+  head.writeUInt32LE(ACT[act], KEEPER_ACT.at.act);
+  head.writeUInt32LE(options >>> 0, KEEPER_ACT.at.options);
+  head.writeUInt32LE(uid >>> 0, KEEPER_ACT.at.uid);
+  head.writeUInt32LE(gid >>> 0, KEEPER_ACT.at.gid);
+  [KEEPER_ACT.at.path, KEEPER_ACT.at.name, KEEPER_ACT.at.value].forEach((at, index) => {
+    head.writeUInt32LE(parts[index]?.length ?? 0, at);
+  });
+  times?.forEach((part, index) => {
+    head.writeBigInt64LE(part, KEEPER_ACT.at.times + index * 8);
+  });
+  return Buffer.concat([head, ...parts]);
 }

@@ -32,7 +32,8 @@ const VALUES: { readonly [Field in keyof FilterPolicy]: readonly FilterPolicy[Fi
   udp: [false, true],
   unix: [false, true],
   listen: [false, true],
-  metadata: [false, true],
+  metadata: ["refuse", "engine", "allow"],
+  watch: ["refuse", "engine", "allow"],
   checkpointable: [false, true],
   holdOpen: ["none", "writes", "all"],
   notified: [

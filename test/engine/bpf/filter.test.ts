@@ -22,12 +22,21 @@ const TIGHT: FilterPolicy = {
   udp: false,
   unix: false,
   listen: false,
-  metadata: false,
+  metadata: "refuse",
+  watch: "refuse",
   checkpointable: false,
   holdOpen: "none",
   notified: new Set(),
 };
-const OPEN: FilterPolicy = { ...TIGHT, tcp: true, udp: true, unix: true, listen: true, metadata: true };
+const OPEN: FilterPolicy = {
+  ...TIGHT,
+  tcp: true,
+  udp: true,
+  unix: true,
+  listen: true,
+  metadata: "allow",
+  watch: "allow",
+};
 
 type Outcome = "allow" | "notify" | "kill" | number;
 

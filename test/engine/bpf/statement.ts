@@ -22,7 +22,10 @@ type Statement = (registers: Registers, policy: FilterPolicy) => Outcome;
 const oneOf = (value: number, ...values: readonly number[]): boolean => values.includes(value);
 const has = (value: number, bits: number): boolean => (value & bits) !== 0;
 
-const metadata: Statement = (_, { metadata }) => (metadata ? "allow" : EPERM);
+const metadata =
+  (mediated: Outcome): Statement =>
+  (_, policy) =>
+    policy.metadata === "allow" ? "allow" : policy.metadata === "refuse" ? EPERM : mediated;
 const ownPid: Statement = ({ low }) => (low(0) === 0 ? "allow" : EPERM);
 const fastOpen =
   (flags: number): Statement =>
@@ -99,11 +102,15 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
     if (low(0) !== 1) return EAFNOSUPPORT;
     return oneOf(type, 1, 5) || (unix && type === 2) ? "allow" : EACCES;
   },
+  setxattrat: metadata(ENOSYS),
+  removexattrat: metadata(ENOSYS),
+  file_setattr: metadata(ENOSYS),
+  inotify_add_watch: (_, { watch }) => (watch === "allow" ? "allow" : watch === "engine" ? "notify" : EACCES),
   ...Object.fromEntries(
     `chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat setxattr lsetxattr
-     fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat file_setattr`
+     fsetxattr removexattr lremovexattr fremovexattr`
       .split(/\s+/)
-      .map((name) => [name, metadata] as const),
+      .map((name) => [name, metadata("notify")] as const),
   ),
 };
 

@@ -26,6 +26,7 @@ extern const struct act kernel_acts[];
 extern const struct act inspect_acts[];
 extern const struct act burst_acts[];
 extern const struct act alias_acts[];
+extern const struct act metadata_acts[];
 
 /* Prints "ok", or the name of errno when the result is negative. Returns the exit code. */
 int report(long result);

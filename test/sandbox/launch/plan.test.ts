@@ -244,7 +244,7 @@ describe("the Landlock layers of a plan", () => {
       { access: NET.bindTcp, port: 8081 },
     ]);
     assert.equal(inner, outer);
-    assert.deepEqual(compiled.summary.notifiedSyscalls, []);
+    assert.deepEqual(compiled.summary.notifiedSyscalls, [WATCH]);
     assert.equal(compiled.summary.mechanisms.get("spec.network.allow[0]"), "landlock");
   });
 
@@ -266,7 +266,7 @@ describe("the Landlock layers of a plan", () => {
       { access: NET.connectTcp, port: 80 },
       { access: NET.connectTcp, port: 443 },
     ]);
-    assert.deepEqual(compiled.summary.notifiedSyscalls, ["connect"]);
+    assert.deepEqual(compiled.summary.notifiedSyscalls, ["connect", WATCH]);
     assert.equal(compiled.engine.mediateConnect, true);
     const any = layers(compile({ network: { allow: [tcp("10.0.0.0/8")] } }));
     assert.equal(any.outer.net, NET.bindTcp, "any port: left to the engine");
@@ -274,10 +274,26 @@ describe("the Landlock layers of a plan", () => {
   });
 });
 
+/** What Landlock does not judge, and so the engine does where files are writable. */
+const METADATA = /ch(mod|own)|utime|xattr/;
+const WATCH = "inotify_add_watch";
+
 describe("the engine's part of a plan", () => {
+  it("judges what Landlock does not, where there is anything to judge and to judge it with", () => {
+    const notified = (...args: Parameters<typeof compile>) => compile(...args).summary.notifiedSyscalls;
+    const writing = { filesystem: { writable: ["/srv"] } };
+    assert.equal(notified(writing).filter((name) => METADATA.test(name)).length, 18);
+    assert.deepEqual(notified({}), [WATCH]);
+    const protections = { disabled: ["landlock_fs", "landlock_refer", "landlock_truncate", "landlock_ioctl"] };
+    assert.deepEqual(notified({ ...writing, protections }), []);
+  });
+
   it("is empty for a static policy", () => {
     const { engine, summary } = compile({ filesystem: { writable: ["/srv"] }, network: { allow: [tcp("", 80)] } });
-    assert.deepEqual(summary.notifiedSyscalls, []);
+    assert.deepEqual(
+      summary.notifiedSyscalls.filter((name) => !METADATA.test(name)),
+      [WATCH],
+    );
     assert.deepEqual(
       [engine.holdExec, engine.holdConnect, engine.mediateConnect, engine.holdOpen],
       [false, false, false, "none"],
@@ -291,7 +307,10 @@ describe("the engine's part of a plan", () => {
       filesystem: { readable: ["/"], writable: ["/tmp"], grantableWritable: ["/home"] },
       holds: { triggers: [WRITES, EXECS] },
     });
-    assert.deepEqual(summary.notifiedSyscalls, ["open", "execve", "creat", "openat", "execveat"]);
+    assert.deepEqual(
+      summary.notifiedSyscalls.filter((name) => !METADATA.test(name)),
+      ["open", "execve", "creat", WATCH, "openat", "execveat"],
+    );
     assert.ok(engine.readableTrees.includes("/"));
     assert.ok(engine.writableTrees.includes("/tmp") || engine.writableTrees.some((path) => path.endsWith("/tmp")));
     assert.ok(engine.writableTrees.includes("/dev/null"));
@@ -333,7 +352,7 @@ describe("the engine's part of a plan", () => {
   it("answers what a restore injects in checkpointable sandboxes, and only there", () => {
     const { engine, summary, plan } = compile({ checkpointable: true });
     assert.deepEqual([...engine.injectable], [[435, 38], [157, 1], [323, 1]]); // biome-ignore format: pairs
-    assert.deepEqual(summary.notifiedSyscalls, ["prctl", "userfaultfd", "clone3"]);
+    assert.deepEqual(summary.notifiedSyscalls, ["prctl", WATCH, "userfaultfd", "clone3"]);
     assert.equal(plan.flags & PLAN_FLAG.newPidNamespace, PLAN_FLAG.newPidNamespace);
     assert.equal(structuredClone(engine).injectable.get(435), 38);
   });
@@ -383,7 +402,7 @@ describe("what a host or this version cannot enforce", () => {
     );
     const judged = compile({ network, protections: { mayDegrade } }, { landlockAbi: 3 });
     assert.equal(judged.engine.mediateConnect, true);
-    assert.deepEqual(judged.summary.notifiedSyscalls, ["connect"]);
+    assert.deepEqual(judged.summary.notifiedSyscalls, ["connect", WATCH]);
   });
 
   it("does not judge connects where the socket cannot be taken", () => {

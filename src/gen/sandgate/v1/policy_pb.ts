@@ -143,14 +143,16 @@ export const SandboxSpecSchema: GenMessage<SandboxSpec> = /*@__PURE__*/
  */
 export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
   /**
-   * Trees that may be read and executed.
+   * Trees that may be read and executed, and watched with inotify.
    *
    * @generated from field: repeated string readable = 1;
    */
   readable: string[];
 
   /**
-   * Trees that may also be written: files created, changed, renamed and removed.
+   * Trees that may also be written: files created, changed, renamed and removed, and their modes, owners,
+   * times and extended attributes set. These can be set nowhere else, also by a descriptor that was opened for
+   * reading; inode flags, as chattr sets them, cannot be set at all.
    *
    * @generated from field: repeated string writable = 2;
    */

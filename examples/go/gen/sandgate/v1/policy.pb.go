@@ -556,9 +556,11 @@ func (x *SandboxSpec) GetCheckpointable() bool {
 // spawn.
 type FilesystemPolicy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Trees that may be read and executed.
+	// Trees that may be read and executed, and watched with inotify.
 	Readable []string `protobuf:"bytes,1,rep,name=readable,proto3" json:"readable,omitempty"`
-	// Trees that may also be written: files created, changed, renamed and removed.
+	// Trees that may also be written: files created, changed, renamed and removed, and their modes, owners,
+	// times and extended attributes set. These can be set nowhere else, also by a descriptor that was opened for
+	// reading; inode flags, as chattr sets them, cannot be set at all.
 	Writable []string `protobuf:"bytes,2,rep,name=writable,proto3" json:"writable,omitempty"`
 	// Trees refused even below a listed one, and whatever a verdict says: neither read, written, executed nor
 	// removed, by whatever path, link, descriptor or mount. They go by the inodes that the paths, with links
