@@ -69,7 +69,7 @@ describe("the life of a sandbox", () => {
       await service.client.sandbox.pauseSandbox({ sandboxId: one.sandboxId });
       await other.write("echo runs\n");
       await other.until(/runs/);
-      assert.equal(statusOf(one.pid)?.state, "T");
+      await eventually("the paused one has stopped", () => statusOf(one.pid)?.state === "T");
     });
 
     it("refuses new processes meanwhile, and a paused sandbox can be deleted", async () => {
