@@ -1,12 +1,10 @@
-import type { Clock } from "../../base/clock.js";
-import { SandboxError } from "../../base/errors.js";
-import type { Grant, Settlement } from "../model.js";
-import type { HoldEngine } from "../ports.js";
+import type { Grant } from "../model.js";
 import { type Problem, selects, type Verdict, type VerdictOutcome } from "./decider.js";
 import { compileGrant } from "./grant-match.js";
 import type { GrantStore } from "./grants.js";
+import type { Memory } from "./memory.js";
 import type { Questions } from "./questions.js";
-import { cannotRemember, judge, problem } from "./settlement.js";
+import { judge, problem } from "./settlement.js";
 import { holdIdOf, type Question, type Session } from "./state.js";
 
 /** Who gives a verdict. */
@@ -20,8 +18,8 @@ export interface Answerer {
 
 export interface Answered {
   readonly outcome: VerdictOutcome;
-  /** Calls that nobody has been asked about yet may be settled by it. */
-  readonly grant: Grant | undefined;
+  /** Calls that nobody has been asked about yet may be settled by them. */
+  readonly grants: readonly Grant[];
 }
 
 /** Applies verdicts to questions, and remembers those that ask for it. */
@@ -38,11 +36,10 @@ export interface Answers {
 export interface AnswersOptions {
   readonly questions: Questions;
   readonly grants: GrantStore;
-  readonly engine: HoldEngine;
-  readonly clock: Clock;
+  readonly memory: Memory;
 }
 
-export function createAnswers({ questions, grants, engine, clock }: AnswersOptions): Answers {
+export function createAnswers({ questions, grants, memory }: AnswersOptions): Answers {
   function apply(answerer: Answerer, verdict: Verdict): Answered {
     const { holdId, action } = verdict;
     const found = find(answerer, holdId);
@@ -50,10 +47,15 @@ export function createAnswers({ questions, grants, engine, clock }: AnswersOptio
     const { question } = found;
     if (action.kind === "abstain") {
       abstain(question, answerer);
-      return { outcome: { holdId, applied: true, problem: undefined, grantId: undefined }, grant: undefined };
+      return { outcome: { holdId, applied: true, problem: undefined, grantId: undefined }, grants: [] };
     }
     const { settlement, problem } = judge(verdict, answerer.mayAllow);
-    const memory = problem === undefined ? remember(question, verdict, settlement, answerer) : undefined;
+    const [{ call }] = question.calls;
+    const { name: decider, session } = answerer;
+    const remembered =
+      problem === undefined
+        ? memory.remember(question.sandbox, { call, verdict, settlement, decider, session })
+        : undefined;
     questions.settle(question, settlement, "decider", {
       as: "answered",
       sourceName: answerer.name,
@@ -66,15 +68,15 @@ export function createAnswers({ questions, grants, engine, clock }: AnswersOptio
       outcome: {
         holdId,
         applied: problem === undefined,
-        problem: problem ?? memory?.problem,
-        grantId: memory?.grant?.grantId,
+        problem: problem ?? remembered?.problem,
+        grantId: remembered?.grants[0]?.grantId,
       },
-      grant: memory?.grant,
+      grants: remembered?.grants ?? [],
     };
   }
 
   function failed(holdId: number, problem: Problem): Answered {
-    return { outcome: { holdId, applied: false, problem, grantId: undefined }, grant: undefined };
+    return { outcome: { holdId, applied: false, problem, grantId: undefined }, grants: [] };
   }
 
   function find(answerer: Answerer, holdId: number): { readonly question: Question } | { readonly problem: Problem } {
@@ -121,45 +123,6 @@ export function createAnswers({ questions, grants, engine, clock }: AnswersOptio
     question.abstained.add(session);
     questions.unassign(question, undefined);
     questions.assign(question);
-  }
-
-  /** Whether and how to remember a verdict. A failure to remember leaves the verdict as it is. */
-  function remember(
-    question: Question,
-    verdict: Verdict,
-    settlement: Settlement,
-    answerer: Answerer,
-  ): { readonly grant?: Grant; readonly problem?: Problem } | undefined {
-    const wish = verdict.remember;
-    if (wish === undefined) return undefined;
-    const [{ call }] = question.calls;
-    const obstacle = cannotRemember(wish, call, settlement);
-    if (obstacle !== undefined || wish.kind === "invalid")
-      return obstacle === undefined ? undefined : { problem: obstacle };
-    const { subject } = question.sandbox;
-    try {
-      const { grant } = grants.add(subject, (grantId) => ({
-        grant: {
-          grantId,
-          sandboxId: subject.sandboxId,
-          executable: wish.scope === "executable" ? call.task.executable : undefined,
-          match: wish.match === "same_call" ? { sameCall: call } : wish.match,
-          settlement,
-          expireTimeMs: wish.ttlMs === undefined ? undefined : clock.wall() + wish.ttlMs,
-          maxUses: wish.maxUses,
-        },
-        verdict,
-        origin: call,
-        decider: answerer.name,
-        createTimeMs: clock.wall(),
-        uses: 0,
-      }));
-      engine.addGrant(grant);
-      return { grant };
-    } catch (error) {
-      if (error instanceof SandboxError) return { problem: error };
-      throw error;
-    }
   }
 
   function applyGrant(grant: Grant): void {

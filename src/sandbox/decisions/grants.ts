@@ -14,7 +14,8 @@ export interface GrantStore {
   /** The engine forgot it. */
   ended(grantId: string): void;
   list(tenant: string, selector: SandboxSelector, after: string, limit: number): readonly GrantRecord[];
-  revoke(tenant: string, grantIds: readonly string[], selector: SandboxSelector): number;
+  /** Forgets these; with none named, all of the selected sandboxes. Returns which. */
+  revoke(tenant: string, grantIds: readonly string[], selector: SandboxSelector): readonly string[];
   sandboxEnded(sandboxId: string): void;
   dispose(): void;
 }
@@ -93,12 +94,12 @@ export function createGrantStore(options: {
     },
     revoke(tenant, grantIds, selector) {
       const named = grantIds.length > 0 ? grantIds.map((grantId) => entries.get(grantId)) : [...entries.values()];
-      let revoked = 0;
+      const revoked: string[] = [];
       for (const entry of named) {
         if (entry === undefined || entry.owner.tenant !== tenant || !selects(selector, entry.owner)) continue;
         if (!entries.has(entry.record.grant.grantId)) continue;
         forget(entry);
-        revoked += 1;
+        revoked.push(entry.record.grant.grantId);
       }
       return revoked;
     },

@@ -12,6 +12,7 @@ import {
   type VerdictOutcome,
 } from "./decider.js";
 import { createGrantStore } from "./grants.js";
+import { createMemory } from "./memory.js";
 import { createQuestions } from "./questions.js";
 import { createSessions } from "./sessions.js";
 import { type HoldLimits, holdIdOf, type Question } from "./state.js";
@@ -57,8 +58,9 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
     removeFromEngine: (sandboxId, grantId) => engine.removeGrant(sandboxId, grantId),
   });
   const questions = createQuestions({ engine, events, clock, limits });
-  const answers = createAnswers({ questions, grants, engine, clock });
-  const sessions = createSessions({ questions, answers, events, clock, limits });
+  const memory = createMemory({ questions, grants, engine, clock });
+  const answers = createAnswers({ questions, grants, memory });
+  const sessions = createSessions({ questions, answers, memory, events, clock, limits });
 
   function whenDecider(sandboxId: string, signal: AbortSignal): Promise<void> {
     return new Promise((resolve, reject) => {
@@ -116,17 +118,23 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
       const { code, message, reason, metadata } = answers.absence(tenant, holdId);
       throw new SandboxError(code, message, { reason, metadata });
     }
-    const { outcome, grant } = answers.apply({ tenant, name: identity, mayAllow, session: undefined }, verdict);
-    if (grant !== undefined) answers.applyGrant(grant);
+    const { outcome, grants: made } = answers.apply({ tenant, name: identity, mayAllow, session: undefined }, verdict);
+    for (const grant of made) answers.applyGrant(grant);
     return outcome;
   }
 
   function sandboxEnded(sandboxId: string): void {
-    if (questions.sandboxEnded(sandboxId)) grants.sandboxEnded(sandboxId);
+    if (!questions.sandboxEnded(sandboxId)) return;
+    grants.sandboxEnded(sandboxId);
+    memory.sandboxEnded(sandboxId);
   }
 
   return {
-    sandboxCreated: (subject) => sessions.sandboxCreated(questions.sandboxCreated(subject)),
+    sandboxCreated(subject) {
+      const sandbox = questions.sandboxCreated(subject);
+      sessions.sandboxCreated(sandbox);
+      memory.sandboxCreated(sandbox);
+    },
     held: questions.held,
     gone: questions.gone,
     paused: questions.paused,
@@ -145,7 +153,11 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
     listHeld,
     resolve,
     listGrants: grants.list,
-    revokeGrants: grants.revoke,
+    revokeGrants(tenant, grantIds, selector) {
+      const revoked = grants.revoke(tenant, grantIds, selector);
+      memory.revoked(revoked);
+      return revoked.length;
+    },
     grantUsed: grants.used,
     grantEnded: grants.ended,
     dispose() {

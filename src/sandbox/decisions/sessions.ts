@@ -11,6 +11,7 @@ import {
   selects,
   type WithdrawalReason,
 } from "./decider.js";
+import type { Memory } from "./memory.js";
 import { createOutbox } from "./outbox.js";
 import type { Questions } from "./questions.js";
 import { problem } from "./settlement.js";
@@ -28,6 +29,7 @@ export interface Sessions {
 export interface SessionsOptions {
   readonly questions: Questions;
   readonly answers: Answers;
+  readonly memory: Memory;
   readonly events: EventSink;
   readonly clock: Clock;
   readonly limits: HoldLimits;
@@ -36,7 +38,7 @@ export interface SessionsOptions {
 /** Encoded bytes of calls in one message, about. */
 const maxBatchBytes = 256 * 1024;
 
-export function createSessions({ questions, answers, events, clock, limits }: SessionsOptions): Sessions {
+export function createSessions({ questions, answers, memory, events, clock, limits }: SessionsOptions): Sessions {
   const sessions = new Set<Session>();
   let sessionSerial = 0;
 
@@ -165,8 +167,8 @@ export function createSessions({ questions, answers, events, clock, limits }: Se
         const made: Grant[] = [];
         for (const verdict of verdicts) {
           if (session.state === "closed") return;
-          const { outcome, grant } = answers.apply(answerer, verdict);
-          if (grant !== undefined) made.push(grant);
+          const { outcome, grants } = answers.apply(answerer, verdict);
+          made.push(...grants);
           if (session.options.reportOutcomes === "all" || outcome.problem !== undefined) outbox.outcome(outcome);
         }
         // After all verdicts of the message: a grant never gets ahead of an explicit answer beside it.
@@ -235,6 +237,7 @@ export function createSessions({ questions, answers, events, clock, limits }: Se
     const all = session.inFlight.size;
     session.state = "closed";
     sessions.delete(session);
+    memory.sessionClosed(session);
     handBack(session, undefined);
     session.outbox.end();
     emitDecider(session, false, (sandboxId) => (sandboxId === undefined ? all : (leased.get(sandboxId) ?? 0)));

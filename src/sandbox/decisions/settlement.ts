@@ -79,7 +79,7 @@ function withProblem(
 
 export function cannotRemember(wish: Remember, call: HeldCall, settlement: Settlement): Problem | undefined {
   if (wish.kind === "invalid") return wish.problem;
-  if (wish.scope !== "sandbox" && wish.scope !== "executable")
+  if (wish.scope === "process" || wish.scope === "process_tree")
     return notImplemented("remember.scope", { scope: wish.scope });
   if (wish.scope === "executable" && call.task.executable.length === 0) {
     return problem(

@@ -75,6 +75,14 @@ const grantScopes: Readonly<Record<pb.GrantScope, GrantScope>> = {
   [pb.GrantScope.SELECTOR]: "selector",
 };
 
+const protoGrantScopes: Readonly<Record<GrantScope, pb.GrantScope>> = {
+  process: pb.GrantScope.PROCESS,
+  process_tree: pb.GrantScope.PROCESS_TREE,
+  executable: pb.GrantScope.EXECUTABLE,
+  sandbox: pb.GrantScope.SANDBOX,
+  selector: pb.GrantScope.SELECTOR,
+};
+
 // ---------------------------------------------------------------------------------------- from the API
 
 /** What `DecideOpen.extra_fields` may ask for in this version. */
@@ -354,7 +362,7 @@ export function grantToProto(record: GrantRecord): Init<typeof pb.GrantSchema> {
       holdId: BigInt(verdict.holdId),
       action: settlementToProto(grant.settlement),
       remember: {
-        scope: pb.GrantScope.SANDBOX,
+        scope: remember?.kind === "grant" ? protoGrantScopes[remember.scope] : pb.GrantScope.UNSPECIFIED,
         match:
           "sameCall" in grant.match
             ? { case: "sameCall", value: {} }

@@ -1,9 +1,9 @@
 import assert from "node:assert/strict";
 import { SandboxError } from "../../../src/base/errors.js";
 import type { DeciderMessage, Problem, VerdictOutcome } from "../../../src/sandbox/decisions/decider.js";
-import { createBench, idsOf, verdict } from "./support.js";
+import { createBench, idsOf, policy, verdict } from "./support.js";
 
-const EPERM = { kind: "deny", errno: 1 };
+const EPERM = { kind: "deny", errno: 1 } as const;
 const allowed = { kind: "allow" };
 const everything = { sandboxIds: new Set<string>(), labels: new Map<string, string>() };
 const sameCall = { kind: "grant", scope: "sandbox", match: "same_call", ttlMs: undefined, maxUses: 0 } as const;
@@ -654,6 +654,50 @@ describe("held calls", () => {
       await other.read();
       other.session.answer([verdict(1, "allow", { remember: { ...sameCall, scope: "executable" } })]);
       assert.deepEqual([unknown.got(1), unknown.grants.size], [allowed, 0]);
+    });
+
+    it("for the selector hold in every sandbox of it, there or still to come, until the stream ends", async () => {
+      const { registry, open, hold, grants } = createBench();
+      const addBox = (sandboxId: string, tenant = "tenant", team = "red") =>
+        registry.sandboxCreated({ sandboxId, tenant, labels: new Map([["team", team]]), policy });
+      addBox("before");
+      addBox("foreign", "other");
+      addBox("blue", "tenant", "blue");
+      const selector = { sandboxIds: new Set<string>(), labels: new Map([["team", "red"]]) };
+      const client = open({ selector });
+      hold(1);
+      await client.read();
+      client.session.answer([verdict(1, "allow", { remember: { ...sameCall, scope: "selector" } })]);
+      const boxes = () => [...grants.values()].map(({ sandboxId }) => sandboxId);
+      assert.deepEqual(boxes(), ["box", "before"]);
+      addBox("after");
+      assert.deepEqual(boxes(), ["box", "before", "after"]);
+      client.session.close();
+      assert.deepEqual(boxes(), []);
+      addBox("late");
+      assert.deepEqual(boxes(), []);
+    });
+
+    it("for the selector end everywhere when one of them is revoked", async () => {
+      const { registry, open, hold, grants } = createBench();
+      registry.sandboxCreated({ sandboxId: "second", tenant: "tenant", labels: new Map(), policy });
+      const client = open();
+      hold(1);
+      await client.read();
+      client.session.answer([verdict(1, "allow", { remember: { ...sameCall, scope: "selector" } })]);
+      assert.equal(grants.size, 2);
+      assert.equal(registry.revokeGrants("tenant", ["grant-2"], everything), 1);
+      assert.equal(grants.size, 0);
+      registry.sandboxCreated({ sandboxId: "third", tenant: "tenant", labels: new Map(), policy });
+      assert.equal(grants.size, 0);
+    });
+
+    it("for a selector that nobody has hold once, and say so", () => {
+      const { registry, hold, got, grants } = createBench({ onNoDecider: { graceMs: 1000, fallback: EPERM } });
+      hold(1);
+      const answer = verdict(1, "allow", { remember: { ...sameCall, scope: "selector" } });
+      const { applied, problem } = registry.resolve("tenant", "someone", "box", answer, true);
+      assert.deepEqual([applied, problem?.reason, got(1), grants.size], [true, "CEILING_EXCEEDED", allowed, 0]);
     });
 
     it("for a scope of a later version hold once, and say so", async () => {

@@ -1660,21 +1660,22 @@ export enum GrantScope {
   UNSPECIFIED = 0,
 
   /**
-   * The calling process; ends with it or with its next execve.
+   * The calling process; ends with it or with its next execve. This version does not remember it, and says so.
    *
    * @generated from enum value: GRANT_SCOPE_PROCESS = 1;
    */
   PROCESS = 1,
 
   /**
-   * The calling process and its descendants.
+   * The calling process and its descendants. This version does not remember it, and says so.
    *
    * @generated from enum value: GRANT_SCOPE_PROCESS_TREE = 2;
    */
   PROCESS_TREE = 2,
 
   /**
-   * Any process that runs the same executable in this sandbox.
+   * Any process that runs the same executable in this sandbox, by its path. A program that may write to the
+   * executable's file can make it another program.
    *
    * @generated from enum value: GRANT_SCOPE_EXECUTABLE = 3;
    */
@@ -1688,7 +1689,9 @@ export enum GrantScope {
   SANDBOX = 4,
 
   /**
-   * Every sandbox of the decider's selector, while its stream is open.
+   * Every sandbox of the decider's selector, there or still to come, while its stream is open. Uses are counted
+   * for each sandbox; a sandbox without room for another grant asks instead. Revoking it in one sandbox ends it in
+   * all.
    *
    * @generated from enum value: GRANT_SCOPE_SELECTOR = 5;
    */

@@ -138,15 +138,18 @@ type GrantScope int32
 const (
 	// Not set: the process.
 	GrantScope_GRANT_SCOPE_UNSPECIFIED GrantScope = 0
-	// The calling process; ends with it or with its next execve.
+	// The calling process; ends with it or with its next execve. This version does not remember it, and says so.
 	GrantScope_GRANT_SCOPE_PROCESS GrantScope = 1
-	// The calling process and its descendants.
+	// The calling process and its descendants. This version does not remember it, and says so.
 	GrantScope_GRANT_SCOPE_PROCESS_TREE GrantScope = 2
-	// Any process that runs the same executable in this sandbox.
+	// Any process that runs the same executable in this sandbox, by its path. A program that may write to the
+	// executable's file can make it another program.
 	GrantScope_GRANT_SCOPE_EXECUTABLE GrantScope = 3
 	// The sandbox.
 	GrantScope_GRANT_SCOPE_SANDBOX GrantScope = 4
-	// Every sandbox of the decider's selector, while its stream is open.
+	// Every sandbox of the decider's selector, there or still to come, while its stream is open. Uses are counted
+	// for each sandbox; a sandbox without room for another grant asks instead. Revoking it in one sandbox ends it in
+	// all.
 	GrantScope_GRANT_SCOPE_SELECTOR GrantScope = 5
 )
 
