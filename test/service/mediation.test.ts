@@ -552,7 +552,8 @@ describe("held calls", () => {
   it("clocks stand still while the sandbox is paused", async () => {
     const path = pathOf("file");
     await using decider = await connectDecider(service.client);
-    const spec: Spec = { ...writesHeld(), holds: { ...writes, verdictTimeout: seconds(0.15) } };
+    // Long enough for the pause to come first on a busy machine.
+    const spec: Spec = { ...writesHeld(), holds: { ...writes, verdictTimeout: seconds(2) } };
     await using sandbox = await spawn(service.client, { spec, process: { argv: [guest, "open-write", path] } });
     const { sandboxId } = sandbox;
     const call = await decider.call(0);
