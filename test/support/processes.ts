@@ -55,9 +55,11 @@ export function withArgument(marker: string): ProcessStatus[] {
   return allProcesses().filter(({ argv }) => argv.split(" ").includes(marker));
 }
 
-/** A process of the host, outside every sandbox, with the user's rights. */
-export async function hostProcess(): Promise<AsyncDisposable & { readonly pid: number; readonly child: ChildProcess }> {
-  const child = spawn("/bin/sleep", ["1000"], { stdio: "ignore" });
+/** A process of the host, outside every sandbox, with the user's rights. Detached, it leads a group of its own. */
+export async function hostProcess(
+  options: { readonly detached?: boolean } = {},
+): Promise<AsyncDisposable & { readonly pid: number; readonly child: ChildProcess }> {
+  const child = spawn("/bin/sleep", ["1000"], { stdio: "ignore", ...options });
   await once(child, "spawn");
   return {
     child,
