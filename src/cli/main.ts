@@ -43,6 +43,7 @@ function buildProgram(): Command {
     )
     .option("--timeout <duration>", "end the sandbox after this time, with exit status 124")
     .option("--spec <file>", "start from a SandboxSpec in TOML or JSON")
+    .option("-p, --profile <name>", "start from a profile that was saved under this name")
     .option("--detach", "leave it running on the service and print its id (needs --address)")
     .option("--json", "at the end, write one JSON object with exit, usage and sandbox id to standard error")
     .argument("<program...>", "program and arguments, after --")
@@ -192,6 +193,8 @@ ${examples(
       ),
     );
 
+  profileCommands(program.command("profile").description("Keep policies under names, for run --profile."));
+
   program
     .command("check")
     .description("Show what this host offers, feature by feature, and what to do about what is missing.")
@@ -215,6 +218,50 @@ ${examples(
     });
 
   return program;
+}
+
+function profileCommands(profile: Command): void {
+  profile
+    .command("list")
+    .description("List the profiles that were saved.")
+    .option("--json", "one JSON object a line")
+    .action(async (options) => {
+      const { listProfiles } = await import("./profile.js");
+      await listProfiles(options);
+    });
+
+  profile
+    .command("show")
+    .description("Print a profile.")
+    .argument("<name>", "the profile")
+    .action(async (name: string) => {
+      const { showProfile } = await import("./profile.js");
+      await showProfile(name);
+    });
+
+  profile
+    .command("check")
+    .description("Say whether a profile or a file can be used on this host; a mistake is named with its line.")
+    .addOption(addressOption("ask the service at this address instead of an embedded one"))
+    .argument("<name>", "a profile, or a file in TOML or JSON")
+    .option("--json", "as one JSON object")
+    .action(async (name: string, options, command: Command) => {
+      const { checkProfile } = await import("./profile.js");
+      await checkProfile(name, { ...options, address: addressOf(command) });
+    })
+    .addHelpText("after", examples("sandgate profile check build", "sandgate profile check ./policy.toml"));
+
+  profile
+    .command("save")
+    .description("Keep a SandboxSpec under a name.")
+    .argument("<name>", "letters, digits, and . _ -")
+    .argument("<file>", 'a file in TOML or JSON ("-" is standard input)')
+    .option("--force", "replace the one that has this name")
+    .action(async (name: string, file: string, options) => {
+      const { saveProfile } = await import("./profile.js");
+      await saveProfile(name, file, options);
+    })
+    .addHelpText("after", examples("sandgate profile save build policy.toml", "sandgate run -p build -- make"));
 }
 
 function addressOption(purpose = "the service: unix:/path or HOST:PORT (also SANDGATE_ADDRESS)"): Option {

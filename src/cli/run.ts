@@ -12,6 +12,7 @@ import { Exit, UsageError } from "./failure.js";
 import { createSharedInput, passOutputUnchanged, type SharedInput } from "./input.js";
 import { linkOf } from "./links.js";
 import { writeJsonLine } from "./output.js";
+import { openProfiles, readProfile } from "./profile-store.js";
 import { createOutputGate, type OutputGate, type Prompter } from "./prompter.js";
 import { buildProcess, buildSpec, type PolicyOptions, type ProcessOptions } from "./run-spec.js";
 import { attendProcess, EXIT_PIPE, localTerminal, type TerminalSource } from "./session.js";
@@ -24,6 +25,7 @@ export interface RunOptions extends PolicyOptions, ProcessOptions {
   readonly timeout?: string;
   readonly hold?: string;
   readonly spec?: string;
+  readonly profile?: string;
   readonly detach?: boolean;
   readonly json?: boolean;
   readonly tty?: boolean;
@@ -37,7 +39,7 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
   if (detach && named === "") throw new UsageError("--detach needs a service that stays: name it with --address");
   if (detach && ask) throw new UsageError("--detach leaves nobody to ask: leave out --ask");
   const timeoutMs = options.timeout === undefined ? 0 : parseDurationMs(options.timeout);
-  const base = options.spec === undefined ? undefined : readSpecFile(options.spec);
+  const base = baseSpec(options);
   const holdMs = options.hold === undefined ? undefined : parseDurationMs(options.hold);
   const spec = buildSpec(base, { ...options, ask, holdMs }, process.cwd(), timeoutMs);
   const terminal = chooseTerminal(options.tty, detach);
@@ -55,6 +57,13 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
       : runAttended(connection, spec, processSpec, terminal, signals, { ...options, ask }),
   );
   throw new Exit(status);
+}
+
+/** Throws UsageError. */
+function baseSpec({ spec, profile }: RunOptions): SandboxSpec | undefined {
+  if (profile === undefined) return spec === undefined ? undefined : readSpecFile(spec);
+  if (spec !== undefined) throw new UsageError("start from --spec or from --profile, not from both");
+  return readProfile(openProfiles(process.env), profile);
 }
 
 function chooseTerminal(wanted: boolean | undefined, detach: boolean): TerminalSource | undefined {
