@@ -7,6 +7,7 @@ export interface BenchNative {
   readonly library: string;
   readonly guest: string;
   readonly spawner: string;
+  readonly connects: string;
 }
 
 const source = (name: string): string => fileURLToPath(new URL(`../../bench/native/${name}`, import.meta.url));
@@ -23,12 +24,14 @@ export function buildBenchNative(): BenchNative {
   cc("-static", "-o", output("caller"), source("caller.c"));
   cc("-static", "-o", output("guest"), source("guest.c"));
   cc("-static", "-o", output("spawner"), source("spawner.c"));
+  cc("-static", "-pthread", "-o", output("connects"), source("connects.c"));
   cc("-shared", "-fPIC", "-o", output("libbench.so"), source("loop.c"));
   built.native = {
     caller: output("caller"),
     library: output("libbench.so"),
     guest: output("guest"),
     spawner: output("spawner"),
+    connects: output("connects"),
   };
   return built.native;
 }

@@ -1,4 +1,5 @@
 /** `npm run bench [-- NAME…]`: every figure beside the bare one of the same run, as a Markdown table. */
+import { connectsBench } from "./connects.js";
 import { filesBench } from "./files.js";
 import { heldBench } from "./held.js";
 import { launchBench } from "./launch.js";
@@ -11,6 +12,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Row[]>>> = {
   notify: notifyBench,
   held: heldBench,
   files: filesBench,
+  connects: connectsBench,
   sleeping: sleepingBench,
 };
 

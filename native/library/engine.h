@@ -45,4 +45,7 @@ struct sg_record *append_record(struct engine *engine, enum sg_record_kind kind,
 /* Copies what the call points to behind its record. Returns 0, or -ENOENT when the caller is gone. */
 int copy_arguments(struct engine *engine, struct sg_record *record, int listener_fd);
 
+/* Fills domain, type and protocol of a socket. Returns 0 or -errno. socket(7). */
+int sg_socket_kind(int fd, int32_t *ret_kind);
+
 #endif

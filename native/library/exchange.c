@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <linux/seccomp.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -15,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -444,4 +446,30 @@ int sg_engine_valid(intptr_t handle, uint32_t slot, const uint64_t *id)
 	if (slot >= engine->source_count || engine->sources[slot].fd < 0)
 		return 0;
 	return ioctl(engine->sources[slot].fd, SECCOMP_IOCTL_NOTIF_ID_VALID, id) == 0;
+}
+
+/*
+ * Duplicates descriptor `fd` of the thread whose call `id` waits at the listener in `slot`: its own table's, and only
+ * while it waits, so that no reused thread id is mistaken for it. Fills domain, type and protocol of the socket.
+ * Returns the duplicate, or -errno: -ENOTSOCK when it is none, -ENOENT when nobody waits. pidfd_getfd(2), socket(7).
+ */
+int sg_engine_take_socket(intptr_t handle, uint32_t slot, const uint64_t *id, uint32_t tid, int fd, int32_t *ret_kind)
+{
+	int pidfd = (int)syscall(NR_pidfd_open, tid, PIDFD_THREAD);
+	int copy, r;
+
+	if (pidfd < 0 && errno == EINVAL) /* before Linux 6.9 */
+		pidfd = (int)syscall(NR_pidfd_open, tid, 0);
+	if (pidfd < 0)
+		return -errno;
+	copy = (int)syscall(NR_pidfd_getfd, pidfd, fd, 0);
+	r = copy < 0 ? -errno : sg_socket_kind(copy, ret_kind);
+	close(pidfd);
+	if (r == 0 && sg_engine_valid(handle, slot, id) != 1)
+		r = -ENOENT;
+	if (r == 0)
+		return copy;
+	if (copy >= 0)
+		close(copy);
+	return r;
 }

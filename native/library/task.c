@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "../kernel.h"
+#include "engine.h"
 
 #define EXECUTABLE_LIMIT 4096
 #define COMMAND_LIMIT 16
@@ -53,6 +54,13 @@ static uint32_t status_field(const char *status, const char *name, int base)
 	return line ? (uint32_t)strtoul(line + strlen(name), NULL, base) : 0;
 }
 
+static uint64_t status_mask(const char *status, const char *name)
+{
+	const char *line = strstr(status, name);
+
+	return line ? strtoull(line + strlen(name), NULL, 16) : 0;
+}
+
 /*
  * Describes the process of thread `tid`. The caller re-checks the notification afterwards
  * (pid reuse). Returns 0 or -errno.
@@ -91,6 +99,26 @@ int sg_task_read(uint32_t tid, struct sg_task *ret_task)
 	count = readlink(path, ret_task->executable, EXECUTABLE_LIMIT);
 	ret_task->executable_length = count < 0 ? 0 : (uint32_t)count;
 	return 0;
+}
+
+/*
+ * Whether a signal waits for thread `tid` that would interrupt its call. What waits for the whole process is given to
+ * its first thread, unless that blocks it. proc(5). Returns 1, 0, or -errno.
+ */
+int sg_task_has_signal(uint32_t tid)
+{
+	char path[64], text[4096];
+	uint64_t pending;
+	ssize_t count;
+
+	snprintf(path, sizeof(path), "/proc/%u/status", tid);
+	count = read_file(path, text, sizeof(text));
+	if (count < 0)
+		return (int)count;
+	pending = status_mask(text, "\nSigPnd:");
+	if (status_field(text, "\nTgid:", 10) == tid)
+		pending |= status_mask(text, "\nShdPnd:");
+	return (pending & ~status_mask(text, "\nSigBlk:")) != 0;
 }
 
 /* The parent of a process, or 0 when it is gone. */
@@ -173,7 +201,6 @@ int sg_task_link(uint32_t tid, const char *name, char *buffer, uint32_t size)
 	return count < 0 ? -errno : (int)count;
 }
 
-/* Fills domain, type and protocol of a socket. Returns 0 or -errno. socket(7). */
 int sg_socket_kind(int fd, int32_t *ret_kind)
 {
 	static const int options[3] = { SO_DOMAIN, SO_TYPE, SO_PROTOCOL };

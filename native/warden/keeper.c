@@ -232,7 +232,8 @@ void run_keeper(const struct launch_setup *setup, struct grants *grants, const v
 				.namespaced = setup->namespaced,
 				.confines_signals = setup->confines_signals,
 				.grants = grants,
-				.done_fd = -1};
+				.done_fd = -1,
+				.connects = NO_CONNECTS};
 	sigset_t terminate, none;
 	bool alone = false;
 
@@ -242,18 +243,22 @@ void run_keeper(const struct launch_setup *setup, struct grants *grants, const v
 	sigprocmask(SIG_SETMASK, &terminate, NULL);
 	settle(setup, &keeper);
 	while (!must_end) {
-		struct pollfd wait[3] = {{.fd = KILL_FD, .events = POLLIN},
+		struct pollfd wait[4] = {{.fd = KILL_FD, .events = POLLIN},
 					 {.fd = ENGINE_FD, .events = POLLIN},
-					 {.fd = keeper.done_fd, .events = POLLIN}};
-		struct timespec press = {.tv_nsec = PRESS_MS * 1000000};
+					 {.fd = keeper.done_fd, .events = POLLIN},
+					 {.fd = keeper.connects.poll_fd, .events = POLLIN}};
 		bool pressing = keeper.jobs != NULL && press_cancelled(keeper.jobs);
+		int wait_ms = pressing ? PRESS_MS : next_connect_ms(&keeper.connects);
+		struct timespec bound = {.tv_sec = wait_ms / 1000, .tv_nsec = (wait_ms % 1000) * 1000000L};
 
-		if (ppoll(wait, 3, pressing ? &press : NULL, &none) < 0)
+		if (ppoll(wait, 4, wait_ms < 0 ? NULL : &bound, &none) < 0)
 			continue;
 		if (wait[0].revents != 0)
 			break;
 		if (wait[2].revents != 0)
 			reply_finished(&keeper);
+		if (wait[3].revents != 0 || wait_ms >= 0)
+			reply_connected(&keeper);
 		if (wait[1].revents != 0) {
 			if (!alone && *program_shares == 0) {
 				alone = true;

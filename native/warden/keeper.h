@@ -8,6 +8,7 @@
 #include <sys/types.h>
 
 #include "../abi.h"
+#include "connects.h"
 #include "grants.h"
 #include "jobs.h"
 #include "pins.h"
@@ -21,6 +22,7 @@ struct keeper {
 	struct pins pins;
 	struct job_pool *jobs; /* NULL until the first */
 	int done_fd;
+	struct connects connects;
 };
 
 /* A request of the engine, checked: head->length bytes follow it. */
@@ -41,6 +43,9 @@ int submit_job(struct keeper *keeper, const struct job *job);
 
 /* The request's path as a string. Returns 0, -ENAMETOOLONG, or -EINVAL when it has a NUL. */
 int copy_path_bytes(const struct request *request, char ret_path[PATH_MAX]);
+
+/* Replies to the connects that have their result. */
+void reply_connected(struct keeper *keeper);
 
 /* Operations; each replies when it is done, unless abi.h says that it does not. */
 void handle_resolve(struct keeper *keeper, struct request *request);

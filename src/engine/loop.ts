@@ -1,7 +1,7 @@
 import { closeSync } from "node:fs";
 import { createDeadlineHeap, type Deadline, noDeadline } from "../base/deadlines.js";
 import { MAX_FDS, RECORD, RECORD_KIND } from "../native/abi.js";
-import type { ArgumentShape, Exchange } from "../native/exchange.js";
+import type { ArgumentShape, Exchange, TakenSocket } from "../native/exchange.js";
 import { type Call, createCallWindow } from "./call.js";
 import { refuse, type Verdict } from "./verdict.js";
 
@@ -47,8 +47,11 @@ export interface Deferred {
 export interface DeferOptions {
   /** Milliseconds until the call is refused with EPERM. Every deferred call has a deadline. */
   readonly timeoutMs: number;
-  /** A pidfd of the calling thread (ownership passes) to learn of its end; -1 for none. */
-  readonly pidfd: number;
+  /**
+   * Opens a pidfd of the calling thread (ownership passes) to learn of its end; a negative number for none. Called
+   * once the call has waited for a moment: most are answered before, and a dead caller's answer harms nobody.
+   */
+  openTask(): number;
   /** The deadline passed; the call has been refused. */
   onExpired(): void;
   /** The caller died, or its listener ended; nobody waits any more. */
@@ -76,6 +79,8 @@ export interface EngineLoop<Sandbox> extends Disposable {
   attachListener(fd: number, sandbox: Sandbox): Listener;
   /** Takes ownership of `fd`. */
   attachChannel(fd: number, events: ChannelEvents): Channel;
+  /** A duplicate of the caller's socket `fd`, which the caller of this owns; else a positive errno. */
+  takeSocket(call: Call, fd: number): TakenSocket | number;
   /** To be called by a handler that then returns `deferred`. */
   defer(call: Call, options: DeferOptions): Deferred;
   /** Calls `act` after this many milliseconds, once. Returns how to call it off. */
@@ -113,10 +118,14 @@ interface Waiting extends Deadline {
   readonly idHigh: number;
   readonly options: DeferOptions;
   taskSlot: number;
+  /** When its task begins to be watched; of `performance.now`. */
+  readonly watchMs: number;
   state: "waiting" | "done";
 }
 
 const NO_SLOT = -1;
+/** Calls that are answered within this are not watched. */
+const WATCH_DELAY_MS = 2;
 
 export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): EngineLoop<Sandbox> {
   const { exchange, events, spinUs } = options;
@@ -128,6 +137,8 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
   /** Vacated in this turn. Records of the turn may still name them, so they are free only in the next. */
   const retiredSlots: number[] = [];
   const byNumber: (Handler<Sandbox> | undefined)[] = [];
+  /** In the order in which they began to wait. */
+  const unwatched: Waiting[] = [];
   let running = false;
   let soon = false;
   let busy = false;
@@ -285,8 +296,27 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
 
   /** Rounded up, so that what is waited for is due; -1 when there is nothing. */
   function untilNextMs(): number {
-    const nextMs = deadlines.nextMs();
+    const nextMs = Math.min(deadlines.nextMs(), unwatched[0]?.watchMs ?? Number.POSITIVE_INFINITY);
     return nextMs === Number.POSITIVE_INFINITY ? -1 : Math.max(0, Math.ceil(nextMs - performance.now()));
+  }
+
+  /** Watches the tasks of calls that wait for longer than a moment. */
+  function watch(): void {
+    if (unwatched.length === 0) return;
+    const nowMs = performance.now();
+    const due = unwatched.findIndex(({ state, watchMs }) => state === "waiting" && watchMs > nowMs);
+    for (const waiting of unwatched.splice(0, due < 0 ? unwatched.length : due)) {
+      if (waiting.state === "done") continue;
+      try {
+        const pidfd = waiting.options.openTask();
+        if (pidfd >= 0) waiting.taskSlot = place({ kind: "task", waiting }, "task", pidfd);
+      } catch (error) {
+        events.onError(error, undefined); // it has its deadline still
+      }
+      // The pidfd is the caller's if the caller still waits; if not, nobody would tell of its end any more.
+      if (exchange.isWaiting(waiting.slot, waiting.idLow, waiting.idHigh)) continue;
+      if (finish(waiting)) waiting.options.onGone();
+    }
   }
 
   function expire(): void {
@@ -330,7 +360,9 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
         },
       };
     },
+    takeSocket: (of, fd) => exchange.takeSocket(of.slot, of.idLow, of.idHigh, of.tid, fd),
     defer(deferredCall, deferOptions) {
+      const nowMs = performance.now();
       const waiting: Waiting = {
         ...noDeadline,
         kind: "call",
@@ -339,13 +371,14 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
         idHigh: deferredCall.idHigh,
         options: deferOptions,
         taskSlot: NO_SLOT,
+        watchMs: nowMs + WATCH_DELAY_MS,
         state: "waiting",
       };
       const listener = slots[waiting.slot];
       if (listener?.kind !== "listener") throw new Error("only a listener's call can be deferred");
       listener.waiting.add(waiting);
-      deadlines.set(waiting, performance.now() + deferOptions.timeoutMs);
-      if (deferOptions.pidfd >= 0) waiting.taskSlot = place({ kind: "task", waiting }, "task", deferOptions.pidfd);
+      deadlines.set(waiting, nowMs + deferOptions.timeoutMs);
+      unwatched.push(waiting);
       return {
         answer(verdict) {
           if (finish(waiting)) answer(waiting.slot, waiting.idLow, waiting.idHigh, verdict);
@@ -372,6 +405,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
         const used = exchange.turn(timeoutMs, spin);
         for (let offset = 0; offset < used; offset += words[offset / 4] as number) handleRecord(offset);
         freeSlots.push(...retiredSlots.splice(0));
+        watch();
         expire();
         events.onTurnEnd();
       }

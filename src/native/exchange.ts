@@ -44,6 +44,22 @@ export interface Exchange extends Disposable {
   send(slot: number, packet: Uint8Array, fds: readonly number[]): boolean;
   /** Whether a notification still waits for its answer. */
   isWaiting(slot: number, idLow: number, idHigh: number): boolean;
+  /**
+   * A duplicate of the caller's socket `fd`, taken while the notification waits; else a positive errno: ENOTSOCK when
+   * it is no socket, ENOENT when nobody waits. The duplicate is the caller's of this.
+   */
+  takeSocket(slot: number, idLow: number, idHigh: number, tid: number, fd: number): TakenSocket | number;
+}
+
+export interface SocketKind {
+  readonly domain: number;
+  readonly type: number;
+  readonly protocol: number;
+}
+
+export interface TakenSocket {
+  readonly fd: number;
+  readonly kind: SocketKind;
 }
 
 export function createExchange(library: Library): Exchange {
@@ -54,6 +70,7 @@ export function createExchange(library: Library): Exchange {
   const engine = check("sg_engine_create", library.engineCreate(new Uint8Array(answers.buffer), bytes, bytes.length));
   const idWords = new Uint32Array(2);
   const fdWords = new Int32Array(MAX_FDS);
+  const kindWords = new Int32Array(3);
   let queued = 0;
   let open = true;
 
@@ -118,6 +135,13 @@ export function createExchange(library: Library): Exchange {
       idWords[0] = idLow;
       idWords[1] = idHigh;
       return library.engineValid(engine, slot, idWords) === 1;
+    },
+    takeSocket(slot, idLow, idHigh, tid, fd) {
+      idWords[0] = idLow;
+      idWords[1] = idHigh;
+      const copy = library.engineTakeSocket(engine, slot, idWords, tid, fd, kindWords);
+      if (copy < 0) return -copy;
+      return { fd: copy, kind: { domain: kindWords[0] ?? 0, type: kindWords[1] ?? 0, protocol: kindWords[2] ?? 0 } };
     },
     [Symbol.dispose]() {
       if (!open) return;

@@ -54,6 +54,7 @@ export interface Library {
   engineRemove(engine: number, slot: number): number;
   engineSend(engine: number, slot: number, bytes: Uint8Array, length: number, fds: Int32Array, fdCount: number): number;
   engineValid(engine: number, slot: number, id: Uint32Array): number;
+  engineTakeSocket(engine: number, slot: number, id: Uint32Array, tid: number, fd: number, kind: Int32Array): number;
   exchange(engine: number, answerCount: number, timeoutMs: number, spinUs: number): number;
 
   send(fd: number, bytes: Uint8Array, length: number, fds: Int32Array, fdCount: number): number;
@@ -66,13 +67,13 @@ export interface Library {
 
   taskRead(tid: number, task: Uint8Array): number;
   taskParent(pid: number): number;
+  taskHasSignal(tid: number): number;
   taskOpen(tid: number, tgid: number): number;
   taskSignal(pidfd: number, signal: number): number;
   taskSignalGroup(pid: number, signal: number): number;
   taskTakeFd(pidfd: number, fd: number): number;
   taskDirectory(tid: number, fd: number): number;
   taskLink(tid: number, name: string, buffer: Uint8Array, size: number): number;
-  socketKind(fd: number, kind: Int32Array): number;
 
   probeLandlock(): number;
   probeFilterFlags(flags: number): number;
@@ -103,6 +104,9 @@ export function loadLibrary(): Library {
       "int sg_engine_send(intptr_t engine, uint32_t slot, void *bytes, uint32_t length, void *fds, uint32_t fd_count)",
     ),
     engineValid: library.func("int sg_engine_valid(intptr_t engine, uint32_t slot, void *id)"),
+    engineTakeSocket: library.func(
+      "int sg_engine_take_socket(intptr_t engine, uint32_t slot, void *id, uint32_t tid, int fd, void *kind)",
+    ),
     exchange: library.func("int sg_exchange(intptr_t engine, uint32_t answer_count, int timeout_ms, uint32_t spin_us)"),
 
     send: library.func("int sg_send(int fd, void *bytes, uint32_t length, void *fds, uint32_t fd_count)"),
@@ -114,6 +118,7 @@ export function loadLibrary(): Library {
     peerCredentials: library.func("int sg_peer_credentials(int fd, void *ids)"),
 
     taskRead: library.func("int sg_task_read(uint32_t tid, void *task)"),
+    taskHasSignal: library.func("int sg_task_has_signal(uint32_t tid)"),
     taskParent: library.func("uint32_t sg_task_parent(uint32_t pid)"),
     taskOpen: library.func("int sg_task_open(uint32_t tid, uint32_t tgid)"),
     taskSignal: library.func("int sg_task_signal(int pidfd, int signal)"),
@@ -121,7 +126,6 @@ export function loadLibrary(): Library {
     taskTakeFd: library.func("int sg_task_take_fd(int pidfd, int fd)"),
     taskDirectory: library.func("int sg_task_directory(uint32_t tid, int fd)"),
     taskLink: library.func("int sg_task_link(uint32_t tid, const char *name, void *buffer, uint32_t size)"),
-    socketKind: library.func("int sg_socket_kind(int fd, void *kind)"),
 
     probeLandlock: library.func("int sg_probe_landlock()"),
     probeFilterFlags: library.func("int sg_probe_filter_flags(uint32_t flags)"),

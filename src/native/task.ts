@@ -13,16 +13,12 @@ export interface TaskStatus {
   readonly command: Buffer;
 }
 
-export interface SocketKind {
-  readonly domain: number;
-  readonly type: number;
-  readonly protocol: number;
-}
-
 /** What the engine asks of the task behind a held call. Descriptors returned belong to the caller. */
 export interface Tasks {
   /** Undefined when the task is gone. */
   read(tid: number): TaskStatus | undefined;
+  /** Whether a signal waits for the thread that would interrupt its call. */
+  hasSignal(tid: number): boolean;
   /** 0 when it is gone. */
   parentOf(pid: number): number;
   /** A pidfd of the thread, or a negative errno. */
@@ -37,8 +33,6 @@ export interface Tasks {
   directory(tid: number, fd: number): number;
   /** A link below /proc/<tid>, or undefined. */
   link(tid: number, name: string): Buffer | undefined;
-  /** Undefined when `fd` is no socket. */
-  socketKind(fd: number): SocketKind | undefined;
 }
 
 // struct sg_task in native/library/task.c
@@ -47,7 +41,6 @@ const TASK_BYTES = 48 + 4096;
 export function createTasks(library: Library): Tasks {
   const task = Buffer.alloc(TASK_BYTES);
   const link = Buffer.alloc(4096);
-  const kind = new Int32Array(3);
   return {
     read(tid) {
       if (library.taskRead(tid, task) < 0) return undefined;
@@ -63,6 +56,7 @@ export function createTasks(library: Library): Tasks {
         executable: Buffer.from(task.subarray(48, 48 + executableLength)),
       };
     },
+    hasSignal: (tid) => library.taskHasSignal(tid) === 1,
     parentOf: (pid) => library.taskParent(pid),
     open: (tid, tgid) => library.taskOpen(tid, tgid),
     signal(pidfd, signal) {
@@ -77,10 +71,6 @@ export function createTasks(library: Library): Tasks {
     link(tid, name) {
       const length = library.taskLink(tid, name, link, link.length);
       return length < 0 ? undefined : Buffer.from(link.subarray(0, length));
-    },
-    socketKind(fd) {
-      if (library.socketKind(fd, kind) < 0) return undefined;
-      return { domain: kind[0] ?? 0, type: kind[1] ?? 0, protocol: kind[2] ?? 0 };
     },
   };
 }

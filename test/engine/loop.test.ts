@@ -80,7 +80,12 @@ describe("the engine's loop", () => {
           getsid: {
             shapes: [],
             handle(call) {
-              loop.defer(call, { timeoutMs: 700, pidfd: -1, onExpired: () => undefined, onGone: () => undefined });
+              loop.defer(call, {
+                timeoutMs: 700,
+                openTask: () => -1,
+                onExpired: () => undefined,
+                onGone: () => undefined,
+              });
               return deferred;
             },
           },
@@ -136,7 +141,7 @@ describe("the engine's loop", () => {
             handle(call) {
               slow = loop.defer(call, {
                 timeoutMs: 60_000,
-                pidfd: -1,
+                openTask: () => -1,
                 onExpired: () => order.push("expired"),
                 onGone: () => order.push("gone"),
               });
@@ -170,7 +175,7 @@ describe("the engine's loop", () => {
             handle(call) {
               loop.defer(call, {
                 timeoutMs: 50,
-                pidfd: -1,
+                openTask: () => -1,
                 onExpired: () => events.push("expired"),
                 onGone: () => events.push("gone"),
               });

@@ -1,7 +1,10 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { promisify } from "node:util";
 import { Transport } from "../../src/client/client.js";
-import { listen } from "../support/listeners.js";
-import { act, requestId, type Spec, startTestService, type TestService } from "../support/service.js";
+import { guestDirectory, guestPath } from "../support/guests.js";
+import { listen, listenInVain } from "../support/listeners.js";
+import { act, requestId, run, type Spec, startTestService, type TestService } from "../support/service.js";
 
 describe("network rules", () => {
   let service: TestService;
@@ -67,5 +70,62 @@ describe("network rules", () => {
       });
       assert.match(warnings.map(({ message }) => message).join(), /spec\.network\.deny: denies what nothing allows/);
     });
+  });
+
+  describe("that make the service look at each connect", () => {
+    const guest = guestPath("connects");
+    const loopback: Spec = {
+      filesystem: { readable: [guestDirectory] },
+      network: { allow: [{ transport: Transport.TCP, host: "127.0.0.1" }] },
+    };
+    const inside = async (...args: (string | number)[]): Promise<string> => {
+      const { stdout } = await run(service.client, { spec: loopback, process: { argv: [guest, ...args.map(String)] } });
+      return stdout.trim();
+    };
+    /** The same without a sandbox. */
+    const outside = async (...args: (string | number)[]): Promise<string> =>
+      (await promisify(execFile)(guest, args.map(String))).stdout.trim();
+
+    it("answer as the kernel does: in progress, already, connected, too long, of a wrong shape", async () => {
+      await using open = await listen();
+      await using full = await listenInVain();
+      const states = await inside("states", open.port, full.port);
+      assert.match(states, /^(EINPROGRESS ok|ok EISCONN) EISCONN EINPROGRESS EALREADY$/);
+      assert.equal(await inside("timeout", full.port), "EINPROGRESS EALREADY");
+      assert.equal(await outside("timeout", full.port), "EINPROGRESS EALREADY");
+      assert.equal(await inside("again", open.port, open.port), "ok EISCONN ok ok");
+      assert.equal(await inside("shapes", open.port), await outside("shapes", open.port));
+    });
+
+    it("are interrupted by a signal, and go on where its action says so", async () => {
+      await using full = await listenInVain();
+      assert.equal(await inside("alarm", full.port), "EINTR");
+      assert.equal(await outside("alarm", full.port), "EINTR");
+      assert.equal(await inside("restart", full.port), "restarted");
+      assert.equal(await outside("restart", full.port), "restarted");
+    });
+
+    it("judge what a socket is connected to again", async () => {
+      await using open = await listen();
+      await using closed = await listen();
+      const one: Spec = {
+        filesystem: { readable: [guestDirectory] },
+        network: { allow: [{ transport: Transport.TCP, host: "127.0.0.1", ports: [{ first: open.port }] }] },
+      };
+      const argv = [guest, "again", `${open.port}`, `${closed.port}`];
+      assert.equal(
+        (await run(service.client, { spec: one, process: { argv } })).stdout.trim(),
+        "ok EISCONN ok ECONNREFUSED",
+      );
+      assert.equal(closed.accepted(), 0);
+    });
+
+    it("are not fooled by a thread that changes the address' family or exchanges the socket", async () => {
+      await using open = await listen("0.0.0.0");
+      const unconfined = await outside("race-family", open.port, "500");
+      assert.doesNotMatch(unconfined, /reached 0 /, "where nobody looks it is reached");
+      assert.match(await inside("race-family", open.port, "2000"), /^reached 0 refused [1-9]/);
+      assert.equal(await inside("race-socket", open.port, "2000"), "wrong 0");
+    }).timeout(60_000);
   });
 });

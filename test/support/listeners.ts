@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import { createServer } from "node:net";
+import { guestPath } from "./guests.js";
 
 /** A TCP port of the host that takes every connection, counts it and ends it. */
 export interface TestListener extends AsyncDisposable {
@@ -23,6 +25,19 @@ export async function listen(host = "127.0.0.1", wantedPort = 0): Promise<TestLi
     async [Symbol.asyncDispose]() {
       server.close();
       await once(server, "close");
+    },
+  };
+}
+
+/** A port that answers no more connects. */
+export async function listenInVain(): Promise<AsyncDisposable & { readonly port: number }> {
+  const child = spawn(guestPath("mediated"), ["backlog"]);
+  const port = Number((await once(child.stdout, "data")).toString());
+  return {
+    port,
+    async [Symbol.asyncDispose]() {
+      child.kill("SIGKILL");
+      await once(child, "exit");
     },
   };
 }

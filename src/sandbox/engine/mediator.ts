@@ -2,6 +2,7 @@ import type { Call } from "../../engine/call.js";
 import type { Deferred, EngineLoop } from "../../engine/loop.js";
 import { archFromAudit, syscallName } from "../../engine/syscalls/table.js";
 import { deferred, refuse, type Verdict } from "../../engine/verdict.js";
+import type { TakenSocket } from "../../native/exchange.js";
 import type { Tasks } from "../../native/task.js";
 import type {
   ArgumentIntegrity,
@@ -12,6 +13,7 @@ import type {
   SignalScope,
   TaskInfo,
 } from "../model.js";
+import { createInterrupts, type Interrupts } from "./interrupts.js";
 import type { FromEngine } from "./protocol.js";
 import type { EngineSandbox, JudgedCall, Judgement } from "./sandbox.js";
 
@@ -48,6 +50,10 @@ export interface Mediator {
   defer(call: Call, onEnd?: () => void): WaitingCall;
   /** What of the call outlives its handler. */
   originOf(call: Call, sandbox: EngineSandbox): Origin;
+  /** A duplicate of the caller's socket `fd`, owned by the handler; else a positive errno. */
+  takeSocket(call: Call, fd: number): TakenSocket | number;
+  /** Signals that come for calls that wait in vain. */
+  readonly interrupts: Interrupts;
 }
 
 /** A deferred call, and the hold that it waits for: 0 while there is none. */
@@ -238,6 +244,7 @@ export function createMediator(options: MediatorOptions): Mediator {
   }
 
   function defer(call: Call, onEnd: () => void = () => undefined): WaitingCall {
+    const { tid } = call;
     const end = (): void => {
       if (waiting.holdId !== 0) holds.withdraw(waiting.holdId);
       onEnd();
@@ -245,7 +252,7 @@ export function createMediator(options: MediatorOptions): Mediator {
     const answer = loop.defer(call, {
       timeoutMs: KEEPER_TIMEOUT_MS,
       // Without a pidfd the end of the task is noticed at the deadline, or when its answer comes too late.
-      pidfd: Math.max(tasks.open(call.tid, call.tid), -1),
+      openTask: () => tasks.open(tid, tid),
       onExpired: end,
       onGone: end,
     });
@@ -273,6 +280,8 @@ export function createMediator(options: MediatorOptions): Mediator {
     tasks,
     originOf,
     defer,
+    takeSocket: (call, fd) => loop.takeSocket(call, fd),
+    interrupts: createInterrupts(loop, tasks),
     settle(origin, subject, waiting, execution) {
       const judgement = judged(origin, subject);
       switch (judgement.kind) {

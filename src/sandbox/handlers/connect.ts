@@ -1,9 +1,12 @@
 import { closeSync } from "node:fs";
+import type { Call } from "../../engine/call.js";
 import type { Handler } from "../../engine/loop.js";
 import { deferred, type Verdict } from "../../engine/verdict.js";
+import type { TakenSocket } from "../../native/exchange.js";
 import type { Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { SocketAddress, Transport } from "../model.js";
+import type { Keeper } from "../warden/keeper.js";
 
 const AF_UNSPEC = 0;
 const AF_UNIX = 1;
@@ -14,6 +17,7 @@ const SOCK_STREAM = 1;
 const EBADF = 9;
 const EINVAL = 22;
 const EACCES = 13;
+const ENOTSOCK = 88;
 const EAFNOSUPPORT = 97;
 const ECONNREFUSED = 111;
 
@@ -45,16 +49,6 @@ export function parseAddress(bytes: Buffer): SocketAddress | number {
  * out on both by the keeper, so that neither a racing thread nor a swapped descriptor changes anything.
  */
 export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
-  const { tasks } = mediator;
-
-  function takeSocket(tid: number, fd: number): number {
-    const pidfd = tasks.open(tid, tid);
-    if (pidfd < 0) return pidfd;
-    const socket = tasks.takeFd(pidfd, fd);
-    tasks.close(pidfd);
-    return socket;
-  }
-
   return {
     shapes: [{ kind: "bytes", arg: 1, lengthArg: 2, limit: ADDRESS_LIMIT }],
     handle(call, sandbox): Verdict {
@@ -63,81 +57,109 @@ export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
       if (copied.cut) return { kind: "errno", errno: EINVAL };
       const { keeper } = sandbox;
       if (keeper === undefined) return { kind: "errno", errno: EACCES };
-      const socket = takeSocket(call.tid, call.int(0));
-      if (socket < 0) return { kind: "errno", errno: socket === -EBADF ? EBADF : EACCES };
-      const kind = tasks.socketKind(socket);
-      if (kind?.domain === AF_UNIX) {
+      const socket = mediator.takeSocket(call, call.int(0));
+      if (typeof socket === "number") return { kind: "errno", errno: refusalOf(socket) };
+      const { kind } = socket;
+      if (kind.domain === AF_UNIX) {
         // Only a policy that allows every Unix socket lets one be made; the kernel's scopes say the rest.
-        closeSync(socket);
+        closeSync(socket.fd);
         return sandbox.policy.allowUnix
           ? { kind: "continue", because: "kernel_decides" }
           : { kind: "errno", errno: EACCES };
       }
-      if (kind?.domain !== AF_INET && kind?.domain !== AF_INET6) {
-        closeSync(socket);
-        return { kind: "errno", errno: kind === undefined ? 88 /* ENOTSOCK */ : EAFNOSUPPORT };
-      }
-      const address = parseAddress(copied.bytes);
+      const address = addressFor(kind.domain, copied.bytes);
       if (typeof address === "number") {
-        closeSync(socket);
+        closeSync(socket.fd);
         return { kind: "errno", errno: address };
       }
-      const transport: Transport = kind.type === SOCK_STREAM ? "tcp" : "udp";
-      const origin = mediator.originOf(call, sandbox);
-      // Who owns the duplicate: this handler until it is handed to the keeper.
-      let owned: number | undefined = socket;
-      let cancel: (() => void) | undefined;
-      const dispose = (): void => {
-        if (owned !== undefined) closeSync(owned);
-        owned = undefined;
-        cancel?.();
-      };
-      const waiting = mediator.defer(call, dispose);
-
-      const refuse = (errno: number): void => {
-        dispose();
-        waiting.answer({ kind: "errno", errno });
-      };
-      const connect = (): void => {
-        // The socket was taken by thread id: it is the caller's only if the caller still waits (pid reuse).
-        if (owned === undefined || !waiting.isWaiting()) {
-          dispose();
-          return;
-        }
-        const taken = owned;
-        owned = undefined;
-        waiting.extend(CONNECT_TIMEOUT_MS);
-        cancel = keeper.connect(taken, copied.bytes, (result) => {
-          cancel = undefined;
-          waiting.answer(result.ok ? { kind: "value", value: 0 } : { kind: "errno", errno: result.errno });
-        });
-      };
-
-      if (address.kind === "unspecified") {
-        // Dissolving an association reaches nobody.
-        connect();
-        return deferred;
-      }
-      mediator.settle(
-        origin,
-        {
-          category: "network",
-          integrity: "copied",
-          detail: { kind: "network", operation: "connect", transport, address, size: 0 },
-        },
-        waiting,
-        {
-          allow(allowance) {
-            const { network } = sandbox;
-            const permitted =
-              allowance === "ceiling" ? network.isGrantable(transport, address) : network.isAllowed(transport, address);
-            if (permitted) connect();
-            else refuse(ECONNREFUSED);
-          },
-          refuse,
-        },
-      );
+      connectJudged(mediator, call, sandbox, keeper, socket, { address, bytes: copied.bytes });
       return deferred;
     },
   };
+}
+
+/** What a socket of the domain makes of the bytes; a positive errno when nothing. */
+function addressFor(domain: number, bytes: Buffer): SocketAddress | number {
+  if (domain !== AF_INET && domain !== AF_INET6) return EAFNOSUPPORT;
+  const address = parseAddress(bytes);
+  const isLonger = typeof address === "object" && address.kind === "ip" && address.ip.length === 16;
+  return isLonger && domain === AF_INET ? EAFNOSUPPORT : address;
+}
+
+/** What the caller is told of a descriptor that could not be taken. */
+function refusalOf(errno: number): number {
+  return errno === EBADF || errno === ENOTSOCK ? errno : EACCES;
+}
+
+function connectJudged(
+  mediator: Mediator,
+  call: Call,
+  sandbox: EngineSandbox,
+  keeper: Keeper,
+  socket: TakenSocket,
+  { address, bytes }: { readonly address: SocketAddress; readonly bytes: Buffer },
+): void {
+  const { tid } = call;
+  const transport: Transport = socket.kind.type === SOCK_STREAM ? "tcp" : "udp";
+  const origin = mediator.originOf(call, sandbox);
+  // Who owns the duplicate: this function until it is handed to the keeper.
+  let owned: number | undefined = socket.fd;
+  let stop: (() => void) | undefined;
+  const dispose = (): void => {
+    if (owned !== undefined) closeSync(owned);
+    owned = undefined;
+    stop?.();
+  };
+  const waiting = mediator.defer(call, dispose);
+
+  const refuse = (errno: number): void => {
+    dispose();
+    waiting.answer({ kind: "errno", errno });
+  };
+  const connect = (): void => {
+    if (owned === undefined) return;
+    const taken = owned;
+    owned = undefined;
+    waiting.extend(CONNECT_TIMEOUT_MS);
+    let unwatch: (() => void) | undefined;
+    let isDone = false;
+    const cancel = keeper.connect(taken, bytes, (result) => {
+      isDone = true;
+      unwatch?.();
+      stop = undefined;
+      waiting.answer(result.ok ? { kind: "value", value: 0 } : { kind: "errno", errno: result.errno });
+    });
+    if (isDone) return;
+    // The keeper then says whether the kernel would make the call again.
+    unwatch = mediator.interrupts.watch(tid, cancel);
+    stop = () => {
+      unwatch?.();
+      cancel();
+    };
+  };
+
+  if (address.kind === "unspecified") {
+    // Dissolving an association reaches nobody.
+    connect();
+    return;
+  }
+  mediator.settle(
+    origin,
+    {
+      category: "network",
+      integrity: "copied",
+      detail: { kind: "network", operation: "connect", transport, address, size: 0 },
+    },
+    waiting,
+    {
+      allow(allowance) {
+        const { network } = sandbox;
+        const permitted =
+          allowance === "ceiling" ? network.isGrantable(transport, address) : network.isAllowed(transport, address);
+        if (permitted) connect();
+        else refuse(ECONNREFUSED);
+      },
+      refuse,
+    },
+  );
 }
