@@ -154,14 +154,31 @@ ${examples(
     .description("Show what happens, as it happens.")
     .addOption(addressOption())
     .option("--sandbox <id>", "only this sandbox; may be repeated", collect)
+    .option("--label <key=value>", "only sandboxes with this label; may be repeated", collect)
     .option("--kind <kind>", "only this kind, such as call_settled; may be repeated", collect)
-    .option("--since <cursor>", 'start after this EPOCH:SEQUENCE, or "oldest"')
+    .option("--exclude <kind>", "not this kind; may be repeated", collect)
+    .option("--category <name>", "only calls of this category: file, network, process; may be repeated", collect)
+    .option("--syscall <name>", "only this system call; may be repeated", collect)
+    .option("--path <glob>", "only calls about such a path; may be repeated", collect)
+    .option("--executable <glob>", "only calls made by such an executable; may be repeated", collect)
+    .option("--refused", "only calls that were refused or killed for")
+    .option("--source <source>", "only what this settled: decider, grant, rule, timeout …; may be repeated", collect)
+    .option("--fields <paths>", "only these fields of an event, as in sequence,call_settled.call.file", collect)
+    .option("--every <duration>", "fold equal verdicts of so long into one, with their number")
+    .option("--since <cursor>", 'start after this EPOCH:SEQUENCE, "oldest", or with a "snapshot"')
     .option("--json", "one JSON object a line")
     .action(async (options, command: Command) => {
       const { watch } = await import("./watch.js");
       await watch({ ...options, address: addressOf(command) });
     })
-    .addHelpText("after", examples("sandgate watch", "sandgate watch --kind call_held --kind call_settled --json"));
+    .addHelpText(
+      "after",
+      examples(
+        "sandgate watch",
+        "sandgate watch --refused --path '/etc/**' --every 1s",
+        "sandgate watch --kind call_held --kind call_settled --json",
+      ),
+    );
 
   program
     .command("approve")

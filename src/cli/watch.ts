@@ -1,58 +1,43 @@
-import { type MessageInitShape, toJson } from "@bufbuild/protobuf";
+import { toJson } from "@bufbuild/protobuf";
 import { durationMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import {
-  type Event,
-  EventKind,
-  EventSchema,
-  GapSchema,
-  SandboxState,
-  type Verdict,
-  VerdictSource,
-  type WatchRequestSchema,
-} from "../client/client.js";
+import { type Event, EventSchema, GapSchema, SandboxState, type Verdict, VerdictSource } from "../client/client.js";
 import { connectTo, withConnection } from "./connection.js";
 import { formatDurationMs } from "./duration.js";
 import { describeExit } from "./exit-status.js";
-import { UsageError } from "./failure.js";
 import { writeJsonLine } from "./output.js";
 import { clipped, printable, quoted } from "./printable.js";
 import { describeCall, describeTask, printableOs } from "./question.js";
 import { type Style, styleFor } from "./style.js";
+import { type WatchFilter, watchRequest } from "./watch-request.js";
 
-export interface WatchOptions {
+export interface WatchOptions extends WatchFilter {
   readonly address?: string | undefined;
-  readonly sandbox?: readonly string[];
-  readonly kind?: readonly string[];
-  readonly since?: string;
   readonly json?: boolean;
 }
 
-type Start = NonNullable<MessageInitShape<typeof WatchRequestSchema>["start"]>;
-
 /** Prints events until interrupted. */
 export async function watch(options: WatchOptions): Promise<void> {
-  const kinds = (options.kind ?? []).map(parseKind);
-  const start: Start = options.since === undefined ? { case: undefined } : parseSince(options.since);
+  const request = watchRequest(options);
   const style = styleFor(process.stdout, process.env);
   const stopping = new AbortController();
   const stop = () => stopping.abort();
   process.once("SIGINT", stop);
   process.once("SIGTERM", stop);
   await withConnection(connectTo(options.address), async ({ client }) => {
-    const request = {
-      selector: { sandboxIds: [...(options.sandbox ?? [])] },
-      start,
-      include: kinds.length === 0 ? [] : [{ kinds }],
-    };
     try {
       for await (const response of client.watch.watch(request, { signal: stopping.signal })) {
-        const epoch = response.cursor?.epoch ?? "";
+        const cursorOf = (event: Event): string => {
+          const { epoch, sequence } = response.cursor ?? { epoch: "", sequence: 0n };
+          // Folded events, and those without their place, are resumed from the end of their message.
+          const isPlaced = request.aggregation === undefined && event.sequence !== 0n;
+          return `${epoch}:${isPlaced ? event.sequence : sequence}`;
+        };
         for (const gap of response.gaps) {
           if (options.json === true) await writeJsonLine(process.stdout, { gap: toJson(GapSchema, gap) });
           else process.stdout.write(style.red(`${gap.lost} events were lost between ${gap.first} and ${gap.last}\n`));
         }
         for (const event of response.events) {
-          if (options.json === true) await writeJsonLine(process.stdout, jsonEvent(event, epoch));
+          if (options.json === true) await writeJsonLine(process.stdout, jsonEvent(event, cursorOf(event)));
           else process.stdout.write(`${describeEvent(event, style)}\n`);
         }
       }
@@ -63,26 +48,8 @@ export async function watch(options: WatchOptions): Promise<void> {
 }
 
 /** The event with the cursor that resumes after it, in the form that --since takes. */
-function jsonEvent(event: Event, epoch: string): unknown {
-  return { ...(toJson(EventSchema, event) as Record<string, unknown>), cursor: `${epoch}:${event.sequence}` };
-}
-
-/** `call_settled`, in any case, with `-` or `_`. Throws UsageError. */
-export function parseKind(text: string): EventKind {
-  const name = text.toUpperCase().replaceAll("-", "_");
-  const kind = (EventKind as unknown as Readonly<Record<string, EventKind | string>>)[name];
-  if (typeof kind === "number" && kind !== EventKind.UNSPECIFIED) return kind;
-  const names = Object.keys(EventKind).filter((each) => !/^\d+$/.test(each) && each !== "UNSPECIFIED");
-  throw new UsageError(`--kind ${text}: the kinds are ${names.map((each) => each.toLowerCase()).join(", ")}`);
-}
-
-/** `EPOCH:SEQUENCE`, `oldest` or `snapshot`. Throws UsageError. */
-export function parseSince(text: string): Start {
-  if (text === "oldest") return { case: "fromOldest", value: {} };
-  if (text === "snapshot") return { case: "fromSnapshot", value: {} };
-  const cursor = /^(.+):(\d+)$/.exec(text);
-  if (cursor === null) throw new UsageError(`--since ${text}: write EPOCH:SEQUENCE as --json shows it, or oldest`);
-  return { case: "after", value: { epoch: cursor[1] ?? "", sequence: BigInt(cursor[2] ?? "0") } };
+function jsonEvent(event: Event, cursor: string): unknown {
+  return { ...(toJson(EventSchema, event) as Record<string, unknown>), cursor };
 }
 
 /** One line. Nothing that a program chose can break out of it. */

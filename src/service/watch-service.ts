@@ -1,9 +1,9 @@
-import { create, toBinary } from "@bufbuild/protobuf";
-import { type WatchRequest, WatchResponseSchema } from "../gen/sandgate/v1/watch_pb.js";
+import type { WatchRequest } from "../gen/sandgate/v1/watch_pb.js";
 import type { Journal } from "../sandbox/journal/journal.js";
 import type { CallContext, Encoded } from "./bridge.js";
+import { createBatchEncoders } from "./convert/batch-encoder.js";
 import { type CallEncoder, createCallEncoder } from "./convert/call-encoder.js";
-import { batchToProto, watchFromProto } from "./convert/event.js";
+import { watchFromProto } from "./convert/event.js";
 
 export interface WatchServiceOptions {
   readonly journal: Journal;
@@ -13,13 +13,13 @@ export interface WatchServiceOptions {
 
 /** Handlers of `WatchService`. A call's end, however it comes, ends its watch and nothing else. */
 export function createWatchService({ journal, encoder = createCallEncoder() }: WatchServiceOptions) {
+  const encoders = createBatchEncoders(encoder);
   return {
     async *watch(request: WatchRequest, context: CallContext): AsyncGenerator<Encoded> {
-      const batches = journal.watch(context.caller.tenant, watchFromProto(request), context.signal);
-      for await (const batch of batches) {
-        // Encoded messages put one after another are one message with the fields of all.
-        const rest = toBinary(WatchResponseSchema, create(WatchResponseSchema, batchToProto(batch)));
-        yield Buffer.concat([...batch.events.map(encoder.event), rest]);
+      const options = watchFromProto(request);
+      using batches = encoders.open(request.readMask?.paths ?? []);
+      for await (const batch of journal.watch(context.caller.tenant, options, context.signal)) {
+        yield batches.encode(batch);
       }
     },
   };

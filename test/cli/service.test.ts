@@ -165,12 +165,50 @@ describe("the commands for a running service", function () {
     assert.ok(!text.includes("\u001b"));
   });
 
+  it("shows only what its filters choose, with the fields that were named, and equal verdicts as one", async () => {
+    using directory = temporaryDirectory();
+    const answers = join(directory.path, "answers");
+    writeFileSync(answers, "deny\n".repeat(4));
+    const filter = ["--since", "oldest", "--refused", "--category", "file", "--path", `${directory.path}/*`];
+    const label = `watched=${directory.path}`;
+    const watching = start("watch", "--json", ...filter, "--label", label, "--every", "200ms");
+    const script = `for i in 1 2 3; do : > ${directory.path}/same; done; : > ${directory.path}/other`;
+    await sandgate(["run", "--label", label, "--answers", answers, "--", "bash", "-c", script], { env });
+    const text = await watching.until("stdout", /other/);
+    const counts = new Map<string, number>();
+    for (const line of text.split("\n").filter((each) => each !== "")) {
+      const { count = "1", callSettled } = JSON.parse(line);
+      const path = callSettled.call.file.path.text;
+      counts.set(path, (counts.get(path) ?? 0) + Number(count));
+    }
+    assert.deepEqual(
+      [...counts],
+      [
+        [`${directory.path}/same`, 3],
+        [`${directory.path}/other`, 1],
+      ],
+    );
+    const fields = ["--fields", "sequence,call_settled.source"];
+    const masked = start("watch", "--json", ...filter, "--label", label, ...fields, "--exclude", "call_held");
+    const [line] = (await masked.until("stdout", "\n")).split("\n");
+    const { cursor, sequence, ...rest } = JSON.parse(line ?? "");
+    assert.deepEqual(rest, { callSettled: { source: "VERDICT_SOURCE_DECIDER" } });
+    assert.ok(cursor.endsWith(`:${sequence}`));
+    for (const watcher of [watching, masked]) watcher.child.kill("SIGINT");
+    await Promise.all([watching.result, masked.result]);
+    const { stderr } = await sandgate(["watch", "--fields", "callSettled"], { env });
+    assert.match(stderr, /read_mask: "callSettled": Event has no field/);
+  });
+
   it("tells of a sandbox that is not there, and of a cursor and a kind that make no sense", async () => {
     const { status, stderr } = await sandgate(["inspect", "nothing"], { env });
     assert.equal(status, 125);
     assert.match(stderr, /^sandgate: .*nothing.*sandgate ps"\n$/);
     assert.match((await sandgate(["watch", "--since", "yesterday"], { env })).stderr, /write EPOCH:SEQUENCE/);
-    assert.match((await sandgate(["watch", "--kind", "nope"], { env })).stderr, /the kinds are sandbox_changed,/);
+    assert.match(
+      (await sandgate(["watch", "--kind", "nope"], { env })).stderr,
+      /--kind nope: write one of sandbox_changed,/,
+    );
   });
 });
 

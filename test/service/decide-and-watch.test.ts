@@ -357,14 +357,51 @@ describe("the watch service", () => {
     );
   });
 
-  it("refuses a read mask and an aggregation, which a later version brings", async () => {
+  it("fills the fields of a read mask and no others, and names a field that events do not have", async () => {
     await using fixture = await serve();
-    for (const request of [{ readMask: { paths: ["time"] } }, { aggregation: {} }]) {
-      await assert.rejects(
-        collect(fixture.client.watch.watch(request), () => true),
-        refused("UNIMPLEMENTED", "NOT_IMPLEMENTED"),
-      );
+    const { client, hold } = fixture;
+    hold(1, "/etc/passwd");
+    const masked = (...paths: string[]) =>
+      collect(client.watch.watch({ readMask: { paths }, start: { case: "fromOldest", value: {} } }), (found) =>
+        found.some(({ caughtUp }) => caughtUp),
+      ).then((responses) => responses.flatMap(({ events }) => events));
+    const [held, settled] = await masked("sequence", "call_settled.call.file.path", "call_settled.source");
+    assert.deepEqual([held?.sequence, held?.sandboxId, held?.time, held?.event.case], [1n, "", undefined, undefined]);
+    assert.ok(settled?.event.case === "callSettled");
+    const { call, source, verdict, held: time } = settled.event.value;
+    assert.deepEqual([source, verdict, time], [VerdictSource.NO_DECIDER, undefined, undefined]);
+    assert.ok(call?.detail.case === "file");
+    assert.deepEqual([call.detail.value.path?.text, call.detail.value.operation, call.syscall], ["/etc/passwd", 0, ""]);
+    const [whole] = await masked("*");
+    assert.ok(whole?.event.case === "callHeld" && whole.event.value.call?.syscall === "openat");
+    for (const path of ["tme", "call_settled.call.file.path.txt", "call_held.call.exec.argv.text"]) {
+      await assert.rejects(masked(path), refused("INVALID_ARGUMENT", "INVALID_FIELD"));
     }
+  });
+
+  it("folds equal verdicts of a window into one with a count, and refuses a window without length", async () => {
+    await using fixture = await serve();
+    const { client, hold } = fixture;
+    const watch = client.watch.watch({
+      aggregation: { window: { nanos: 1_000_000 } },
+      include: [{ kinds: [EventKind.CALL_SETTLED] }],
+    });
+    const total = { "/etc/passwd": 0, "/etc/group": 0 };
+    for await (const { caughtUp, events } of watch) {
+      if (caughtUp) for (let at = 1; at <= 300; at++) hold(at, at % 3 === 0 ? "/etc/group" : "/etc/passwd");
+      for (const { count, event } of events) {
+        const detail = event.case === "callSettled" ? event.value.call?.detail : undefined;
+        assert.ok(detail?.case === "file");
+        total[detail.value.path?.text as keyof typeof total] += Number(count || 1n);
+      }
+      assert.ok(events.length <= 2, "equal events were sent apart");
+      if (total["/etc/group"] + total["/etc/passwd"] === 300) break;
+    }
+    assert.deepEqual(total, { "/etc/passwd": 200, "/etc/group": 100 });
+    await assert.rejects(
+      collect(client.watch.watch({ aggregation: {} }), () => true),
+      refused("INVALID_ARGUMENT", "INVALID_FIELD"),
+    );
   });
 
   it("does not let a client that never reads hold up the journal or another client, and counts what that one lost", async () => {

@@ -3,7 +3,7 @@ import { VerdictSchema } from "../../gen/sandgate/v1/decision_pb.js";
 import { FallbackSchema } from "../../gen/sandgate/v1/policy_pb.js";
 import { EventSchema } from "../../gen/sandgate/v1/watch_pb.js";
 import type { DeliveredCall } from "../../sandbox/decisions/decider.js";
-import type { JournalEntry } from "../../sandbox/journal/journal.js";
+import type { JournalEntry } from "../../sandbox/journal/entry.js";
 import type { EventBody, Fallback, HeldCall, TaskInfo } from "../../sandbox/model.js";
 import { categories, integrities, transports } from "./common.js";
 import { type ExtraFields, fileOperations, networkOperations, verdictOf } from "./decision.js";
@@ -18,14 +18,13 @@ import { createWriter } from "./writer.js";
 export interface CallEncoder {
   /** A `DecideResponse` with the calls. */
   calls(calls: readonly DeliveredCall[], extra: ExtraFields): Uint8Array;
-  /** The `events` field of a `WatchResponse` with this event, encoded once for all watchers. */
+  /** An `Event`, encoded once for all watchers. */
   event(entry: JournalEntry): Uint8Array;
 }
 
 /** Field numbers of the messages below, by message. */
 const decideResponse = { calls: 2 };
 const heldCallBatch = { calls: 1 };
-const watchResponse = { events: 1 };
 const event = { sequence: 1, time: 2, sandboxId: 3, task: 4, callHeld: 23, callSettled: 24 };
 const callHeld = { call: 1 };
 const callSettled = { call: 1, verdict: 2, source: 3, sourceName: 4, held: 5 };
@@ -165,12 +164,9 @@ export function createCallEncoder(): CallEncoder {
 
   function encodeEvent(entry: JournalEntry): Uint8Array {
     const { body } = entry.event;
+    if (body.kind !== "call_held" && body.kind !== "call_settled") return toBinary(EventSchema, eventToProto(entry));
     outer.reset();
-    if (body.kind === "call_held" || body.kind === "call_settled") {
-      outer.message(watchResponse.events, () => writeCallEvent(entry, body));
-    } else {
-      outer.embed(watchResponse.events, toBinary(EventSchema, eventToProto(entry)));
-    }
+    writeCallEvent(entry, body);
     return outer.take();
   }
 
@@ -195,7 +191,7 @@ export function createCallEncoder(): CallEncoder {
       }
       outer.uint(callSettled.source, sources[body.source]);
       outer.text(callSettled.sourceName, body.sourceName);
-      outer.time(callSettled.held, Math.round(body.heldMs));
+      outer.duration(callSettled.held, body.heldMs);
     });
   }
 

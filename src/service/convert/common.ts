@@ -1,6 +1,12 @@
 import { isUtf8 } from "node:buffer";
 import type { create, MessageInitShape } from "@bufbuild/protobuf";
-import { type Duration, durationFromMs, type Timestamp, timestampFromMs } from "@bufbuild/protobuf/wkt";
+import {
+  type Duration,
+  type DurationSchema,
+  durationFromMs,
+  type Timestamp,
+  timestampFromMs,
+} from "@bufbuild/protobuf/wkt";
 import { invalidField, SandboxError } from "../../base/errors.js";
 import type * as pb from "../../gen/sandgate/v1/common_pb.js";
 import { ArgumentIntegrity, CallCategory, Transport } from "../../gen/sandgate/v1/policy_pb.js";
@@ -65,6 +71,12 @@ const endCauses: Readonly<Record<model.EndCause, EndCause>> = {
 /** A `Duration`, to the millisecond, as every one of this API is. */
 export function durationOf(milliseconds: number): Duration {
   return durationFromMs(Math.max(0, Math.floor(milliseconds)));
+}
+
+/** A `Duration`, to the microsecond. */
+export function preciseDurationOf(milliseconds: number): Init<typeof DurationSchema> {
+  const whole = Math.max(0, Math.round(milliseconds * 1000));
+  return { seconds: BigInt(Math.floor(whole / 1_000_000)), nanos: (whole % 1_000_000) * 1000 };
 }
 
 /** A `Timestamp`, to the millisecond. */

@@ -1,22 +1,16 @@
 import { create } from "@bufbuild/protobuf";
-import { invalidField, SandboxError } from "../../base/errors.js";
+import { invalidField } from "../../base/errors.js";
 import { SandboxState } from "../../gen/sandgate/v1/sandbox_pb.js";
 import * as pb from "../../gen/sandgate/v1/watch_pb.js";
+import type { JournalEntry } from "../../sandbox/journal/entry.js";
 import type { EventFilter } from "../../sandbox/journal/filter.js";
-import type {
-  EventKind,
-  Gap,
-  JournalEntry,
-  WatchBatch,
-  WatchOptions,
-  WatchStart,
-} from "../../sandbox/journal/journal.js";
+import type { Aggregation, EventKind, Gap, WatchBatch, WatchOptions, WatchStart } from "../../sandbox/journal/watch.js";
 import type * as model from "../../sandbox/model.js";
 import {
-  durationOf,
   exitStatusToProto,
   type Init,
   osStringToProto,
+  preciseDurationOf,
   sandboxStates,
   sandboxToProto,
   selectorFromProto,
@@ -31,6 +25,7 @@ const minProgressMs = 100;
 const defaultDelayMs = 5;
 const maxDelayMs = 60_000;
 const maxFilters = 64;
+const maxWindowMs = 60 * 60_000;
 
 const kinds: Readonly<Record<EventKind, pb.EventKind>> = {
   sandbox_changed: pb.EventKind.SANDBOX_CHANGED,
@@ -56,8 +51,6 @@ export const sources: Readonly<Record<model.VerdictSource, pb.VerdictSource>> = 
 
 /** Throws `SandboxError` naming the field at fault. */
 export function watchFromProto(request: pb.WatchRequest): WatchOptions {
-  if (request.readMask !== undefined) throw notYet("read_mask");
-  if (request.aggregation !== undefined) throw notYet("aggregation");
   return {
     selector: selectorFromProto(request.selector, "selector"),
     start: startFromProto(request.start),
@@ -71,6 +64,7 @@ export function watchFromProto(request: pb.WatchRequest): WatchOptions {
     maxBatch: request.maxBatch,
     buffer: request.buffer,
     overflow: overflowFromProto(request.overflow),
+    aggregation: request.aggregation === undefined ? undefined : aggregationFromProto(request.aggregation),
   };
 }
 
@@ -126,17 +120,25 @@ function namesOf<Name extends string>(table: Readonly<Record<Name, number>>, num
   return (Object.keys(table) as Name[]).filter((name) => wanted.has(table[name]));
 }
 
-function notYet(field: string): SandboxError {
-  return new SandboxError("unimplemented", `${field} is not implemented in this version`, {
-    reason: "NOT_IMPLEMENTED",
-    field,
-  });
+function aggregationFromProto({ window, kinds: numbers }: pb.Aggregation): Aggregation {
+  const windowMs = millisecondsOf(window, 0, "aggregation.window");
+  if (windowMs < 1 || windowMs > maxWindowMs) {
+    throw invalidField("aggregation.window", `must be 1 millisecond to ${maxWindowMs / 60_000} minutes`);
+  }
+  const folded = namesOf(kinds, numbers);
+  if (numbers.length > 0 && folded.length === 0) throw invalidField("aggregation.kinds", "no such event");
+  return { windowMs, kinds: new Set(numbers.length === 0 ? ["call_settled"] : folded) };
 }
 
 // ------------------------------------------------------------------------------------------- to the API
 
 /** A batch without its events. */
-export function batchToProto({ gaps, cursor, caughtUp, pending }: WatchBatch): Init<typeof pb.WatchResponseSchema> {
+export function batchToProto({
+  gaps,
+  cursor,
+  caughtUp,
+  pending,
+}: Omit<WatchBatch, "events" | "counts">): Init<typeof pb.WatchResponseSchema> {
   return {
     gaps: gaps.map(gapToProto),
     cursor: { epoch: cursor.epoch, sequence: BigInt(cursor.sequence) },
@@ -202,6 +204,6 @@ function settledToProto(body: model.EventBody & { kind: "call_settled" }): Init<
     ...(verdict !== undefined && { verdict }),
     source: sources[body.source],
     sourceName: body.sourceName,
-    held: durationOf(Math.round(body.heldMs)),
+    held: preciseDurationOf(body.heldMs),
   };
 }

@@ -26,6 +26,8 @@ export interface Writer {
   osString(field: number, value: Uint8Array): void;
   /** A `Duration` or `Timestamp`, to the millisecond. */
   time(field: number, milliseconds: number): void;
+  /** A `Duration`, to the microsecond. */
+  duration(field: number, milliseconds: number): void;
 }
 
 const VARINT = 0;
@@ -114,6 +116,13 @@ export function createWriter(): Writer {
     close(start);
   }
 
+  function instant(field: number, seconds: number, nanoseconds: number): void {
+    const start = open(field);
+    uint(1, seconds);
+    uint(2, nanoseconds);
+    close(start);
+  }
+
   return {
     reset() {
       at = 0;
@@ -149,10 +158,11 @@ export function createWriter(): Writer {
     },
     time(field, milliseconds) {
       const whole = Math.max(0, Math.floor(milliseconds));
-      const start = open(field);
-      uint(1, Math.floor(whole / 1000));
-      uint(2, (whole % 1000) * 1_000_000);
-      close(start);
+      instant(field, Math.floor(whole / 1000), (whole % 1000) * 1_000_000);
+    },
+    duration(field, milliseconds) {
+      const whole = Math.max(0, Math.round(milliseconds * 1000));
+      instant(field, Math.floor(whole / 1_000_000), (whole % 1_000_000) * 1000);
     },
   };
 }

@@ -1,14 +1,8 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { SandboxError } from "../../../src/base/errors.js";
-import {
-  createJournal,
-  type Gap,
-  type Journal,
-  type JournalOptions,
-  type WatchBatch,
-  type WatchOptions,
-} from "../../../src/sandbox/journal/journal.js";
+import { createJournal, type Journal, type JournalOptions } from "../../../src/sandbox/journal/journal.js";
+import type { Gap, WatchBatch, WatchOptions } from "../../../src/sandbox/journal/watch.js";
 import type { DomainEvent, EventBody, HeldCall, SandboxInfo } from "../../../src/sandbox/model.js";
 import { createManualClock } from "../../support/clock.js";
 import { fileCall } from "../decisions/support.js";
@@ -23,6 +17,7 @@ const everything: WatchOptions = {
   maxBatch: 0,
   buffer: 0,
   overflow: "report_gap",
+  aggregation: undefined,
 };
 const noMatch = {
   syscalls: [],
@@ -403,5 +398,163 @@ describe("a journal", () => {
     assert.equal(clock.timers, 3);
     for (const watcher of watchers) watcher.stop();
     assert.equal(clock.timers, 0);
+  });
+});
+
+describe("a watch with an aggregation", () => {
+  const aggregation = { windowMs: 1000, kinds: new Set(["call_settled"] as const) };
+  const settled = (path: string, kind: "allow" | "deny" = "deny", timeMs = 1): DomainEvent =>
+    happening(settledCall(fileCall(1, { path }), kind), { timeMs });
+  /** Path and count of each event, or the name of its limit. */
+  const folded = ({ events, counts }: WatchBatch): unknown[] =>
+    events.map((entry) => {
+      const { body } = entry.event;
+      if (body.kind === "limit_reached") return body.limit;
+      assert.ok(body.kind === "call_settled" && body.call.detail.kind === "file");
+      return [Buffer.from(body.call.detail.path).toString(), body.settlement.kind, counts.get(entry) ?? 1];
+    });
+
+  it("waits for the window, and sends equal events as one, each at the place of its first", async () => {
+    const { journal, watch, clock } = createBench();
+    const watcher = watch({ aggregation });
+    await watcher.read();
+    for (const path of ["/a", "/b", "/a", "/a"]) journal.append(settled(path));
+    journal.append(settled("/a", "allow"));
+    journal.append(happening(limit("not folded")));
+    journal.append(happening(limit("not folded")));
+    assert.deepEqual(await watcher.read(), []);
+    clock.pass(999);
+    assert.deepEqual(await watcher.read(), []);
+    clock.pass(1);
+    const [batch] = await watcher.read();
+    assert.ok(batch !== undefined);
+    assert.deepEqual(folded(batch), [
+      ["/a", "deny", 3],
+      ["/b", "deny", 1],
+      ["/a", "allow", 1],
+      "not folded",
+      "not folded",
+    ]);
+    assert.deepEqual([batch.cursor.sequence, batch.pending, sequences([batch])], [7, 0, [1, 2, 5, 6, 7]]);
+    watcher.stop();
+    assert.equal(clock.timers, 0);
+  });
+
+  it("ends a window early when the message is full, so that its cursor resumes without loss or duplicate", async () => {
+    const { journal, watch, clock } = createBench();
+    const watcher = watch({ aggregation, maxBatch: 2 });
+    await watcher.read();
+    for (const path of ["/a", "/b", "/a", "/c", "/a"]) journal.append(settled(path));
+    const [full] = await watcher.read();
+    assert.ok(full !== undefined);
+    assert.deepEqual(
+      [folded(full), full.cursor.sequence],
+      [
+        [
+          ["/a", "deny", 2],
+          ["/b", "deny", 1],
+        ],
+        3,
+      ],
+    );
+    watcher.stop();
+    const resumed = watch({ aggregation, start: { kind: "after", cursor: full.cursor } });
+    const [rest] = await resumed.read();
+    assert.ok(rest !== undefined);
+    assert.deepEqual(
+      [folded(rest), rest.cursor.sequence, rest.caughtUp],
+      [
+        [
+          ["/c", "deny", 1],
+          ["/a", "deny", 1],
+        ],
+        5,
+        true,
+      ],
+    );
+    resumed.stop();
+    assert.equal(clock.timers, 0);
+  });
+
+  it("lets progress during a window resume before it", async () => {
+    const { journal, watch, clock } = createBench();
+    const watcher = watch({ aggregation, progressIntervalMs: 400 });
+    await watcher.read();
+    journal.append(happening(limit("before")));
+    await watcher.read();
+    clock.pass(1000);
+    await watcher.read();
+    for (let at = 0; at < 3; at++) journal.append(settled("/a"));
+    await watcher.read();
+    clock.pass(400);
+    const [progress] = await watcher.read();
+    assert.deepEqual([progress?.events.length, progress?.cursor.sequence, progress?.pending], [0, 1, 3]);
+    clock.pass(600);
+    const [batch] = await watcher.read();
+    assert.deepEqual([batch && folded(batch), batch?.cursor.sequence], [[["/a", "deny", 3]], 4]);
+    watcher.stop();
+  });
+
+  it("folds the backlog by the time of its events", async () => {
+    const { journal, watch } = createBench();
+    for (const timeMs of [1, 500, 1000, 1001, 1500, 2001]) journal.append(settled("/a", "deny", timeMs));
+    const watcher = watch({ aggregation, start: { kind: "oldest" } });
+    const batches = await watcher.read();
+    assert.deepEqual(
+      batches.map((batch) => folded(batch)),
+      [[["/a", "deny", 3]], [["/a", "deny", 2]], [["/a", "deny", 1]]],
+    );
+    assert.deepEqual(
+      batches.map(({ caughtUp }) => caughtUp),
+      [false, false, true],
+    );
+    watcher.stop();
+  });
+
+  it("sends what was folded before a gap first, and loses no count between them", async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.oneof(fc.constantFrom("/a", "/b", "/c"), fc.constant("read"), fc.constant("pass")), {
+          maxLength: 200,
+        }),
+        fc.integer({ min: 1, max: 8 }),
+        fc.integer({ min: 1, max: 3 }),
+        async (steps, buffer, maxBatch) => {
+          const { journal, watch, clock } = createBench();
+          const watcher = watch({ aggregation, buffer, maxBatch });
+          const batches = await watcher.read();
+          let appended = 0;
+          for (const step of steps) {
+            if (step === "read") batches.push(...(await watcher.read()));
+            else if (step === "pass") clock.pass(1000);
+            else {
+              journal.append(settled(step));
+              appended += 1;
+            }
+          }
+          batches.push(...(await watcher.read()));
+          clock.pass(1000);
+          batches.push(...(await watcher.read()));
+          let before = 0;
+          let counted = 0;
+          for (const { gaps, events, counts, cursor } of batches) {
+            for (const gap of gaps) {
+              assert.ok(gap.first > before, "the gap comes after what came before it");
+              counted += gap.lost;
+              before = gap.last;
+            }
+            for (const entry of events) {
+              assert.ok(entry.sequence > before);
+              counted += counts.get(entry) ?? 1;
+            }
+            assert.ok(cursor.sequence >= before);
+            before = cursor.sequence;
+          }
+          assert.deepEqual([counted, before], [appended, appended]);
+          watcher.stop();
+        },
+      ),
+      { numRuns: 200 },
+    );
   });
 });

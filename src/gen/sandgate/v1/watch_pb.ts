@@ -87,7 +87,10 @@ export type WatchRequest = Message<"sandgate.v1.WatchRequest"> & {
   exclude: EventFilter[];
 
   /**
-   * Fields of Event to fill; unset means all.
+   * Fields of Event to fill, such as "sequence" or "call_settled.call.file.path"; unset, empty or "*" means all.
+   * Nothing below a list or a map can be chosen. Which events come is what include and exclude say: one of which
+   * the mask keeps nothing comes empty, and a member of a oneof on the way to a field stays, empty, as a sign of
+   * what it was. The cursor comes with every message, whatever the mask.
    *
    * @generated from field: google.protobuf.FieldMask read_mask = 7;
    */
@@ -101,7 +104,8 @@ export type WatchRequest = Message<"sandgate.v1.WatchRequest"> & {
   progressInterval?: Duration | undefined;
 
   /**
-   * Wait this long to fill a message; unset means 5 milliseconds. Zero sends at once.
+   * Wait this long to fill a message; unset means 5 milliseconds. Zero sends at once. With an aggregation, its
+   * window says it.
    *
    * @generated from field: google.protobuf.Duration max_delay = 9;
    */
@@ -174,13 +178,16 @@ export const FromSnapshotSchema: GenMessage<FromSnapshot> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_watch, 2);
 
 /**
- * Folds equal events.
+ * Folds equal events: those that say the same of one sandbox, but for when, under which number, and by which process
+ * of one executable. The first of them is shown, in its place, and Event.count says how many there were. Other events
+ * wait for the window too, so that the order stays. Each message is one window, so its cursor resumes between two.
  *
  * @generated from message sandgate.v1.Aggregation
  */
 export type Aggregation = Message<"sandgate.v1.Aggregation"> & {
   /**
-   * Window.
+   * From the first event that waits to the message with all of them: 1 millisecond to 1 hour. The message goes earlier
+   * when it is full of different events. Required.
    *
    * @generated from field: google.protobuf.Duration window = 1;
    */
@@ -543,7 +550,7 @@ export type CallSettled = Message<"sandgate.v1.CallSettled"> & {
   sourceName: string;
 
   /**
-   * Time it was held.
+   * Time it was held, to the microsecond.
    *
    * @generated from field: google.protobuf.Duration held = 5;
    */
