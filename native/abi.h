@@ -137,23 +137,24 @@ enum sg_stage {
 	SG_STAGE_SESSION = 3,
 	SG_STAGE_TERMINAL = 4,
 	SG_STAGE_NAMESPACES = 5,
-	SG_STAGE_IDS = 6,
-	SG_STAGE_CWD = 7,
-	SG_STAGE_PROGRAM = 8,
-	SG_STAGE_RLIMITS = 9,
-	SG_STAGE_CAPABILITIES = 10,
-	SG_STAGE_NO_NEW_PRIVS = 11,
-	SG_STAGE_LANDLOCK_OUTER = 12,
-	SG_STAGE_KEEPER = 13,
-	SG_STAGE_LANDLOCK_INNER = 14,
-	SG_STAGE_FILTER = 15,
-	SG_STAGE_ATTACH = 16,
-	SG_STAGE_NURSERY = 17,
-	SG_STAGE_DESCRIPTORS = 18,
-	SG_STAGE_ENVIRONMENT = 19,
-	SG_STAGE_EXEC = 20,
+	SG_STAGE_MOUNTS = 6,
+	SG_STAGE_IDS = 7,
+	SG_STAGE_CWD = 8,
+	SG_STAGE_PROGRAM = 9,
+	SG_STAGE_RLIMITS = 10,
+	SG_STAGE_CAPABILITIES = 11,
+	SG_STAGE_NO_NEW_PRIVS = 12,
+	SG_STAGE_LANDLOCK_OUTER = 13,
+	SG_STAGE_KEEPER = 14,
+	SG_STAGE_LANDLOCK_INNER = 15,
+	SG_STAGE_FILTER = 16,
+	SG_STAGE_ATTACH = 17,
+	SG_STAGE_NURSERY = 18,
+	SG_STAGE_DESCRIPTORS = 19,
+	SG_STAGE_ENVIRONMENT = 20,
+	SG_STAGE_EXEC = 21,
 };
-#define SG_STAGE_COUNT 21
+#define SG_STAGE_COUNT 22
 
 #define SG_PLAN_MAGIC 0x31504753u /* "SGP1" */
 
@@ -167,6 +168,8 @@ enum sg_stage {
 #define SG_PLAN_NO_LANDLOCK (1u << 6)    /* degraded on request: no layers, no keeper kill(-1) */
 #define SG_PLAN_NO_BOUNDING (1u << 7)    /* the bounding set cannot be dropped (not root); checked to be harmless */
 #define SG_PLAN_UMASK (1u << 8)          /* umask below; else 022 */
+#define SG_PLAN_NEW_MOUNT_NAMESPACE (1u << 9) /* private, with the steps of `mounts` carried out in it */
+#define SG_PLAN_SAME_PATHS (1u << 10)    /* the mounts leave all paths of the layers what they name */
 
 /* A part of the plan: bytes at an offset from the start of struct sg_plan. */
 struct sg_span {
@@ -198,6 +201,38 @@ struct sg_plan {
 	struct sg_span inner;    /* likewise; empty means equal to outer */
 	struct sg_span filter;   /* array of struct sock_filter */
 	struct sg_span denied;   /* struct sg_path_rule each, of what is refused; to be surveyed */
+	struct sg_span mounts;   /* struct sg_mount and its strings, repeated; at most SG_MAX_MOUNTS */
+};
+
+/*
+ * Steps that give a sandbox its view of the file system, in the order of the plan. Sources are found in the host's
+ * view, before any step; paths in the sandbox's, as the steps before have made it. Nothing is ever made on the host.
+ */
+enum sg_mount_op {
+	SG_MOUNT_ROOT = 1,      /* the tree at `source` becomes the root; the first step, if any */
+	SG_MOUNT_BIND = 2,      /* shows what is at `source`, with all mounted below, at `path` */
+	SG_MOUNT_TMPFS = 3,     /* an empty file system in memory; data: its mount options */
+	SG_MOUNT_PROC = 4,      /* a proc of the sandbox's own PID namespace */
+	SG_MOUNT_FILE = 5,      /* shows a file with `data` as its content at `path` */
+	SG_MOUNT_HIDE = 6,      /* shows an empty file or directory without any permission at `path` */
+	SG_MOUNT_WRITABLE = 7,  /* keeps what is at `path`, with all mounted below, as it is in the next READ_ONLY */
+	SG_MOUNT_READ_ONLY = 8, /* makes everything read-only but what is kept */
+};
+
+#define SG_MOUNT_RDONLY (1u << 0)   /* BIND, TMPFS, FILE: nothing can be written through it */
+#define SG_MOUNT_OPTIONAL (1u << 1) /* what is missing at path or source is no error */
+#define SG_MOUNT_MAKE (1u << 2)     /* BIND, TMPFS, PROC, FILE: a missing path is made, beside copies of its siblings */
+
+#define SG_MAX_MOUNTS 1024
+
+/* Followed by path and source, each with its NUL, and data; each padded to 8. A length is without NUL and padding. */
+struct sg_mount {
+	uint32_t op;
+	uint32_t flags;
+	uint32_t mode;       /* FILE: permission bits */
+	uint32_t path;       /* lengths */
+	uint32_t source;
+	uint32_t data;
 };
 
 struct sg_rlimit {

@@ -78,12 +78,39 @@ struct open_request {
 /* capabilities(7) */
 #define SECUREBITS_LOCKED 0xefu /* all of them and their locks, but KEEP_CAPS, which is locked off */
 
+/* open_tree(2), move_mount(2), fsopen(2), mount_setattr(2); all since 5.12 */
+#define TREE_CLONE 1u
+#define TREE_CLOEXEC O_CLOEXEC
+#define TREE_RECURSIVE 0x8000u /* AT_RECURSIVE */
+#define MOVE_FROM_DESCRIPTOR 0x04u /* MOVE_MOUNT_F_EMPTY_PATH */
+#define MOVE_TO_SYMLINKS 0x10u     /* MOVE_MOUNT_T_SYMLINKS */
+#define MOUNT_RDONLY 0x01u
+#define MOUNT_NOSUID 0x02u
+#define MOUNT_NODEV 0x04u
+#define MOUNT_NOEXEC 0x08u
+#define FS_CLOEXEC 1u
+#define FS_SET_STRING 1u
+#define FS_CREATE 6u
+
+struct mount_attributes {
+	uint64_t set;
+	uint64_t clear;
+	uint64_t propagation;
+	uint64_t user_namespace;
+};
+
 /* The same numbers on x86_64 and aarch64. */
 #define NR_pidfd_send_signal 424
+#define NR_open_tree 428
+#define NR_move_mount 429
+#define NR_fsopen 430
+#define NR_fsconfig 431
+#define NR_fsmount 432
 #define NR_pidfd_open 434
 #define NR_close_range 436
 #define NR_openat2 437
 #define NR_pidfd_getfd 438
+#define NR_mount_setattr 442
 #define NR_landlock_create_ruleset 444
 #define NR_landlock_add_rule 445
 #define NR_landlock_restrict_self 446

@@ -2,10 +2,12 @@
 /* What this host offers. Nothing here changes the process that asks. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdint.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
@@ -40,27 +42,50 @@ static int exit_at_once(void *unused)
 }
 
 /*
- * Whether a child can be born in new namespaces (CLONE_NEW* flags). Returns 0 or -errno.
- * The child shares this memory for the moment it lives and touches nothing of it.
+ * Runs act in a child that is born in new namespaces. It shares this memory for the moment it lives and touches
+ * nothing of it but errno. Returns 0, or the negative errno of the clone or of its exit status.
  */
-int sg_probe_namespaces(uint32_t flags)
+static int run_child(int (*act)(void *), uint32_t flags)
 {
 	size_t size = 65536;
 	char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
 	pid_t pid;
-	int error = 0;
+	int error = 0, status = 0;
 
 	if (stack == MAP_FAILED)
 		return -errno;
 	/* No exit signal: Node must not see a child it did not start. */
-	pid = clone(exit_at_once, stack + size, CLONE_VM | CLONE_VFORK | (int)flags, NULL);
+	pid = clone(act, stack + size, CLONE_VM | CLONE_VFORK | (int)flags, NULL);
 	if (pid < 0)
 		error = -errno;
 	else
-		while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+		while (waitpid(pid, &status, __WALL) < 0 && errno == EINTR)
 			;
 	munmap(stack, size);
-	return error;
+	return error < 0 ? error : -WEXITSTATUS(status);
+}
+
+/* Whether a child can be born in new namespaces (CLONE_NEW* flags). Returns 0 or -errno. */
+int sg_probe_namespaces(uint32_t flags)
+{
+	return run_child(exit_at_once, flags);
+}
+
+static int make_mounts_private(void *unused)
+{
+	struct mount_attributes private = {.propagation = MS_PRIVATE};
+
+	(void)unused;
+	_exit(syscall(NR_mount_setattr, AT_FDCWD, "/", TREE_RECURSIVE, &private, sizeof(private)) < 0 ? errno : 0);
+}
+
+/*
+ * Whether a child born in new namespaces, of these CLONE_NEW* flags, may change its mounts: a profile may let the
+ * namespace be made and then refuse that. Returns 0 or -errno.
+ */
+int sg_probe_mounts(uint32_t flags)
+{
+	return run_child(make_mounts_private, flags);
 }
 
 /* Whether the effective capability set holds a capability. Returns 1, 0 or -errno. capabilities(7). */

@@ -161,13 +161,12 @@ static int start_child(struct warden *warden, struct launch *launch, const struc
 	struct parked_child parked;
 	pid_t pid;
 
+	/* A user namespace without that of pids is made by the child itself. */
 	if (plan->flags & SG_PLAN_NEW_PID_NAMESPACE)
-		flags |= CLONE_NEWPID;
-	if (plan->flags & SG_PLAN_NEW_USER_NAMESPACE)
-		flags |= CLONE_NEWUSER;
+		flags |= CLONE_NEWPID | (plan->flags & SG_PLAN_NEW_USER_NAMESPACE ? CLONE_NEWUSER : 0);
 	launch->stage_ns[SG_STAGE_CLONE] = monotonic_ns();
 	memcpy(launch->page->stage_ns, launch->stage_ns, sizeof(launch->stage_ns));
-	if (!has_init) {
+	if (!has_init && (!(plan->flags & SG_PLAN_NEW_MOUNT_NAMESPACE) || (plan->flags & SG_PLAN_SAME_PATHS))) {
 		launch->layer = use_layer(&warden->layers, plan, size, launch->page);
 		setup.keeps_ruleset = launch->layer != NULL;
 		setup.ruleset_fd = launch->layer != NULL ? launch->layer->fd : -1;
@@ -225,7 +224,7 @@ void begin_launch(struct warden *warden, const struct sg_plan *plan, size_t size
 		return;
 	confines = plan_confines_signals(plan, size, launch->memfd);
 	launch->namespaced = plan->flags & SG_PLAN_NEW_PID_NAMESPACE;
-	launch->has_init = launch->namespaced || (plan->flags & SG_PLAN_NEW_USER_NAMESPACE) || !confines;
+	launch->has_init = launch->namespaced || !confines;
 	r = make_status(warden, launch);
 	if (r == 0)
 		r = make_helper_sockets(warden, launch, plan);

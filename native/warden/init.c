@@ -11,7 +11,6 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -22,6 +21,7 @@
 
 #include "../kernel.h"
 #include "child.h"
+#include "namespaces.h"
 #include "sweep.h"
 #include "wire.h"
 
@@ -30,35 +30,6 @@
 static void on_child(int signal_number)
 {
 	(void)signal_number;
-}
-
-static int write_file(const char *path, const char *text)
-{
-	cleanup_close int fd = open(path, O_WRONLY | O_CLOEXEC);
-
-	if (fd < 0 || write(fd, text, strlen(text)) < 0)
-		return -errno;
-	return 0;
-}
-
-/* Maps one id to itself. user_namespaces(7): a process may do so for itself once setgroups is denied. */
-static void map_ids(const struct launch_setup *setup)
-{
-	static const char *const files[] = {"/proc/self/setgroups", "/proc/self/uid_map", "/proc/self/gid_map"};
-	char text[3][48];
-
-	snprintf(text[0], sizeof(text[0]), "deny");
-	snprintf(text[1], sizeof(text[1]), "%u %u 1", setup->uid, setup->uid);
-	snprintf(text[2], sizeof(text[2]), "%u %u 1", setup->gid, setup->gid);
-	/* These files belong to root while the process is not dumpable. */
-	prctl(PR_SET_DUMPABLE, 1, 0, 0, 0);
-	for (int i = 0; i < 3; i++) {
-		int r = write_file(files[i], text[i]);
-
-		if (r < 0)
-			fail_launch(setup->status_fd, SG_STAGE_NAMESPACES, r, files[i], strlen(files[i]));
-	}
-	prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
 /* Without a namespace the init has to kill, perhaps processes of another user; nothing else needs a right. */
@@ -107,8 +78,13 @@ static pid_t start_main(const struct launch_setup *setup)
 {
 	pid_t pid;
 
-	if (setup->plan->flags & SG_PLAN_NEW_USER_NAMESPACE)
-		map_ids(setup);
+	if (setup->namespaced && (setup->plan->flags & SG_PLAN_NEW_USER_NAMESPACE)) {
+		struct subject subject;
+		int r = map_ids(setup, &subject);
+
+		if (r < 0)
+			fail_launch(setup->status_fd, SG_STAGE_NAMESPACES, r, subject.bytes, subject.length);
+	}
 	pid = clone_process(CLONE_FILES, NULL);
 	if (pid == 0)
 		run_launch_child(setup);

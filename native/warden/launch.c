@@ -17,6 +17,8 @@
 #include "../kernel.h"
 #include "child.h"
 #include "confine.h"
+#include "mounts.h"
+#include "namespaces.h"
 #include "plan.h"
 #include "program.h"
 #include "raw.h"
@@ -273,6 +275,33 @@ static void start_keeper(struct child *child, const struct launch_setup *setup)
 		fail(child, -errno, "clone");
 }
 
+/* The namespaces of the plan, and its view of the file system. What an init was born in is there already. */
+static void change_view(struct child *child, const struct launch_setup *setup)
+{
+	uint32_t flags = child->plan.head->flags;
+	char about[MOUNT_SUBJECT];
+	struct subject subject;
+	int r;
+
+	if (!(flags & (SG_PLAN_NEW_PID_NAMESPACE | SG_PLAN_NEW_USER_NAMESPACE | SG_PLAN_NEW_MOUNT_NAMESPACE)))
+		return;
+	/* What the layers name has other mounts' numbers in the new view, so a kept ruleset is known before it only. */
+	if ((flags & SG_PLAN_SAME_PATHS) && child->plan.outer != NULL) {
+		child->page->stage = SG_STAGE_LANDLOCK_OUTER;
+		take_outer_ruleset(child, setup);
+	}
+	enter(child, SG_STAGE_NAMESPACES);
+	r = enter_namespaces(setup, &child->plan, &subject);
+	if (r < 0)
+		fail_about(child, r, &subject);
+	if (child->plan.mount_count == 0)
+		return;
+	enter(child, SG_STAGE_MOUNTS);
+	r = make_mounts(&child->plan, about);
+	if (r < 0)
+		fail(child, r, about);
+}
+
 /* The two Landlock layers; between them the keeper is forked, which stays in the outer one. */
 static void enter_layers(struct child *child, const struct launch_setup *setup)
 {
@@ -285,7 +314,8 @@ static void enter_layers(struct child *child, const struct launch_setup *setup)
 		enter(child, SG_STAGE_LANDLOCK_OUTER);
 		if (plan->outer == NULL)
 			fail(child, -EINVAL, "ruleset");
-		take_outer_ruleset(child, setup);
+		if (child->ruleset_fd < 0)
+			take_outer_ruleset(child, setup);
 		r = enter_ruleset(child->ruleset_fd, &subject);
 		if (r < 0)
 			fail_about(child, r, &subject);
@@ -352,10 +382,8 @@ void run_launch_child(const struct launch_setup *setup)
 		fail(&child, -errno, "setsid");
 	die_with_parent(&child, parent);
 	take_terminal(&child);
-	if (flags & (SG_PLAN_NEW_PID_NAMESPACE | SG_PLAN_NEW_USER_NAMESPACE))
-		enter(&child, SG_STAGE_NAMESPACES); /* made with the init; it has reported what failed */
 
-	/* While the capabilities to look everywhere are there. */
+	/* While the capabilities to look everywhere are there, and the host's paths are what they were for the plan. */
 	if (child.plan.denied_count > 0) {
 		r = survey_denied(&child.plan, &subject);
 		if (r < 0) {
@@ -363,6 +391,7 @@ void run_launch_child(const struct launch_setup *setup)
 			fail_about(&child, r, &subject);
 		}
 	}
+	change_view(&child, setup);
 
 	enter(&child, SG_STAGE_IDS);
 	r = apply_ids(&child.plan, &subject);

@@ -144,10 +144,55 @@ static int count_denied(const struct sg_path_rule *denied, size_t size, size_t *
 	return 0;
 }
 
+static size_t padded(size_t size)
+{
+	return (size + 7u) / 8 * 8;
+}
+
+const char *mount_path(const struct sg_mount *step)
+{
+	return (const char *)(step + 1);
+}
+
+const char *mount_source(const struct sg_mount *step)
+{
+	return mount_path(step) + padded(step->path + 1u);
+}
+
+const char *mount_data(const struct sg_mount *step)
+{
+	return mount_source(step) + padded(step->source + 1u);
+}
+
+const struct sg_mount *next_mount(const struct sg_mount *step)
+{
+	return (const void *)(mount_data(step) + padded(step->data));
+}
+
+/* Returns the number of steps, or -EINVAL. */
+static int count_mounts(const struct sg_mount *mounts, size_t size)
+{
+	const char *end = (const char *)mounts + size;
+	int count = 0;
+
+	for (const struct sg_mount *step = mounts; (const char *)step < end; step = next_mount(step)) {
+		size_t left = (size_t)(end - (const char *)step);
+
+		if (++count > SG_MAX_MOUNTS || left < sizeof(*step) || step->path >= PATH_MAX ||
+		    step->source >= PATH_MAX || step->data > PLAN_LIMIT)
+			return -EINVAL;
+		if ((size_t)((const char *)next_mount(step) - (const char *)step) > left ||
+		    mount_path(step)[step->path] != '\0' || mount_source(step)[step->source] != '\0' ||
+		    strlen(mount_path(step)) != step->path || strlen(mount_source(step)) != step->source)
+			return -EINVAL;
+	}
+	return count;
+}
+
 int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *ret_plan)
 {
 	struct plan plan = {0};
-	const void *argv, *envp, *search, *cwd, *rlimits, *outer, *inner, *filter, *denied;
+	const void *argv, *envp, *search, *cwd, *rlimits, *outer, *inner, *filter, *denied, *mounts;
 	size_t used = 0;
 	int r;
 
@@ -173,7 +218,8 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	inner = locate(head, size, &head->inner);
 	filter = locate(head, size, &head->filter);
 	denied = locate(head, size, &head->denied);
-	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter || !denied)
+	mounts = locate(head, size, &head->mounts);
+	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter || !denied || !mounts)
 		return -EINVAL;
 	if (head->rlimits.length % sizeof(struct sg_rlimit) != 0 ||
 	    head->filter.length % sizeof(struct sock_filter) != 0)
@@ -190,6 +236,8 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 		r = check_ruleset(inner, head->inner.length);
 	if (r == 0)
 		r = count_denied(denied, head->denied.length, &plan.denied_count);
+	if (r == 0)
+		r = count_mounts(mounts, head->mounts.length);
 	if (r < 0)
 		return r;
 
@@ -210,6 +258,8 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	plan.filter = filter;
 	plan.denied = denied;
 	plan.filter_length = head->filter.length / sizeof(struct sock_filter);
+	plan.mounts = r > 0 ? mounts : NULL;
+	plan.mount_count = (size_t)r;
 	*ret_plan = plan;
 	return 0;
 }

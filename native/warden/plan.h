@@ -27,10 +27,18 @@ struct plan {
 	size_t filter_length;
 	const struct sg_path_rule *denied; /* one after the other, see next_path_rule */
 	size_t denied_count;
+	const struct sg_mount *mounts; /* NULL when there are none */
+	size_t mount_count;
 };
 
 /* The rule behind one that has been checked; its path's bytes lie between. */
 const struct sg_path_rule *next_path_rule(const struct sg_path_rule *rule);
+
+/* What a step is about: NUL-terminated, "" when it has none. Its data has step->data bytes. */
+const char *mount_path(const struct sg_mount *step);
+const char *mount_source(const struct sg_mount *step);
+const char *mount_data(const struct sg_mount *step);
+const struct sg_mount *next_mount(const struct sg_mount *step);
 
 /* Whether the header's bytes are those of a plan. */
 bool is_plan(const struct sg_plan *head, size_t size);

@@ -95,7 +95,7 @@ function remedyFor({ reason, field, metadata }: Refusal): string {
     return `see what this host has with "sandgate check", or accept it with --allow-degraded ${protection}`;
   }
   if (reason === "SANDBOX_NOT_FOUND") return 'see which there are with "sandgate ps"';
-  if (reason === "LAUNCH_FAILED" && stage.startsWith("landlock") && errno === "ENOENT") {
+  if (reason === "LAUNCH_FAILED" && (stage.startsWith("landlock") || stage === "mounts") && errno === "ENOENT") {
     return "--read and --write need paths that exist";
   }
   return "";

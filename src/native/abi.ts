@@ -41,7 +41,7 @@ export const SHAPE = layout(8, { kind: 0, arg: 1, length_arg: 2, limit: 4 });
 export const MESSAGE = layout(16, { type: 0, size: 4, launch_id: 8 });
 
 /** A span is two 32-bit words: offset from the plan's start, length in bytes. */
-export const PLAN = layout(120, {
+export const PLAN = layout(128, {
   sandbox_id: 16,
   magic: 24,
   flags: 28,
@@ -58,6 +58,7 @@ export const PLAN = layout(120, {
   inner: 96,
   filter: 104,
   denied: 112,
+  mounts: 120,
 });
 
 export const RLIMIT = layout(24, { resource: 0, soft: 8, hard: 16 });
@@ -70,11 +71,12 @@ export const PATH_RULE = layout(32, {
   flags: 24,
   length: 28,
 });
+export const MOUNT = layout(24, { op: 0, flags: 4, mode: 8, path: 12, source: 16, data: 20 });
 export const PORT_RULE = layout(16, { access: 0, port: 8 });
 export const SIGNAL = layout(24, { signal: 16, scope: 20 });
 export const HELLO = layout(24, { abi: 16, pid: 20 });
 export const READY = layout(32, { pid: 16, inner_pid: 20, keeper_pid: 24 });
-export const STARTED = layout(192, { pid: 16, stage_ns: 24 });
+export const STARTED = layout(200, { pid: 16, stage_ns: 24 });
 export const FAILED = layout(32, { stage: 16, error: 20, detail: 24 });
 export const EXITED = layout(56, { pid: 16, status: 20, user_us: 24, system_us: 32, max_rss_kib: 40, time_ns: 48 });
 export const KEEPER_REQUEST = layout(32, { op: 0, flags: 4, op_id: 8, mode: 16, umask: 20, signal: 24, length: 28 });
@@ -128,9 +130,25 @@ export const PLAN_FLAG = {
   noLandlock: 1 << 6,
   noBounding: 1 << 7,
   umask: 1 << 8,
+  newMountNamespace: 1 << 9,
+  samePaths: 1 << 10,
 } as const;
 
 export const PATH_FLAG = { optional: 1 << 0, exact: 1 << 1 } as const;
+
+/** Steps of the mounts part; native/abi.h, enum sg_mount_op. */
+export const MOUNT_OP = {
+  root: 1,
+  bind: 2,
+  tmpfs: 3,
+  proc: 4,
+  file: 5,
+  hide: 6,
+  writable: 7,
+  readOnly: 8,
+} as const;
+export const MOUNT_FLAG = { readOnly: 1 << 0, optional: 1 << 1, make: 1 << 2 } as const;
+export const MAX_MOUNTS = 1024;
 
 /** By number; the order is the order of a launch (native/abi.h, enum sg_stage). */
 export const STAGES = [
@@ -140,6 +158,7 @@ export const STAGES = [
   "session",
   "terminal",
   "namespaces",
+  "mounts",
   "ids",
   "cwd",
   "program",
@@ -175,6 +194,7 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_rlimit: RLIMIT,
   sg_ruleset: RULESET,
   sg_path_rule: PATH_RULE,
+  sg_mount: MOUNT,
   sg_port_rule: PORT_RULE,
   sg_signal: SIGNAL,
   sg_hello: HELLO,

@@ -78,6 +78,7 @@ export interface Library {
   probeLandlock(): number;
   probeFilterFlags(flags: number): number;
   probeNamespaces(flags: number): number;
+  probeMounts(flags: number): number;
   probeCapability(capability: number): number;
   probePidfdGetfd(): number;
   probeReadMemory(): number;
@@ -130,6 +131,7 @@ export function loadLibrary(): Library {
     probeLandlock: library.func("int sg_probe_landlock()"),
     probeFilterFlags: library.func("int sg_probe_filter_flags(uint32_t flags)"),
     probeNamespaces: library.func("int sg_probe_namespaces(uint32_t flags)"),
+    probeMounts: library.func("int sg_probe_mounts(uint32_t flags)"),
     probeCapability: library.func("int sg_probe_capability(uint32_t capability)"),
     probePidfdGetfd: library.func("int sg_probe_pidfd_getfd()"),
     probeReadMemory: library.func("int sg_probe_read_memory()"),

@@ -9,6 +9,8 @@ export interface Probe {
   filterFlags(flags: number): number;
   /** 0 when a child can be born in new namespaces of these CLONE_NEW* flags. */
   namespaces(flags: number): number;
+  /** 0 when a child that is born in new namespaces of these CLONE_NEW* flags may change its mounts. */
+  mounts(flags: number): number;
   /** 1 when this process has the capability, by number. */
   capability(number: number): number;
   /** 0 when pidfd_getfd(2) is permitted. */
@@ -24,6 +26,7 @@ export function createProbe(library: Library): Probe {
     landlockAbi: () => library.probeLandlock(),
     filterFlags: (flags) => library.probeFilterFlags(flags),
     namespaces: (flags) => library.probeNamespaces(flags),
+    mounts: (flags) => library.probeMounts(flags),
     capability: (number) => library.probeCapability(number),
     pidfdGetfd: () => library.probePidfdGetfd(),
     readMemory: () => library.probeReadMemory(),

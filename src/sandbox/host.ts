@@ -10,6 +10,8 @@ export interface HostProbe {
   filterFlags(flags: number): number;
   /** 0 when a child can be born in new namespaces of these CLONE_NEW* flags. */
   namespaces(flags: number): number;
+  /** 0 when a child that is born in new namespaces of these CLONE_NEW* flags may change its mounts. */
+  mounts(flags: number): number;
   /** 1 when the effective set holds the capability. */
   capability(number: number): number;
   /** 0 when pidfd_getfd(2) is permitted. */
@@ -32,6 +34,9 @@ export interface HostFeatures {
   readonly pidNamespaces: boolean;
   /** A PID namespace inside a new user namespace. */
   readonly userNamespaces: boolean;
+  readonly mountNamespaces: boolean;
+  /** A mount namespace inside a new user namespace. */
+  readonly userMountNamespaces: boolean;
   readonly canDropBounding: boolean;
   readonly pidfdGetfd: boolean;
   /** The hard limit of this process, which its children cannot exceed. */
@@ -55,6 +60,7 @@ export interface Host {
 /** Flags of seccomp(2). */
 export const FILTER_FLAG = { newListener: 1 << 3, waitKillable: 1 << 5 } as const;
 
+const CLONE_NEWNS = 0x00020000;
 const CLONE_NEWUSER = 0x10000000;
 const CLONE_NEWPID = 0x20000000;
 const CAP_SETPCAP = 8;
@@ -68,6 +74,8 @@ export function probeHost(probe: HostProbe): Host {
   const killable = listener && probe.filterFlags(FILTER_FLAG.newListener | FILTER_FLAG.waitKillable) === 1;
   const pidErrno = probe.namespaces(CLONE_NEWPID);
   const userErrno = probe.namespaces(CLONE_NEWUSER | CLONE_NEWPID);
+  const mountErrno = probe.mounts(CLONE_NEWNS);
+  const userMountErrno = mountErrno === 0 ? 0 : probe.mounts(CLONE_NEWUSER | CLONE_NEWNS);
   const getfdErrno = probe.pidfdGetfd();
   const memoryErrno = probe.readMemory();
   const features: HostFeatures = {
@@ -79,17 +87,24 @@ export function probeHost(probe: HostProbe): Host {
     waitKillable: killable,
     pidNamespaces: pidErrno === 0,
     userNamespaces: userErrno === 0,
+    mountNamespaces: mountErrno === 0,
+    userMountNamespaces: userMountErrno === 0,
     canDropBounding: probe.capability(CAP_SETPCAP) === 1,
     pidfdGetfd: getfdErrno === 0,
     maxOpenFiles: probe.maxOpenFiles(),
   };
-  return { features, list: describe(features, { landlock, pidErrno, userErrno, getfdErrno, memoryErrno }) };
+  return {
+    features,
+    list: describe(features, { landlock, pidErrno, userErrno, mountErrno: userMountErrno, getfdErrno, memoryErrno }),
+  };
 }
 
 interface Findings {
   readonly landlock: number;
   readonly pidErrno: number;
   readonly userErrno: number;
+  /** 0 when either way works. */
+  readonly mountErrno: number;
   readonly getfdErrno: number;
   readonly memoryErrno: number;
 }
@@ -139,6 +154,11 @@ function describe(features: HostFeatures, found: Findings): HostFeature[] {
       "user_namespace",
       found.userErrno,
       "Set user.max_user_namespaces above 0, and lift the distribution's restriction on unprivileged user namespaces.",
+    ),
+    permitted(
+      "mount_namespace",
+      found.mountErrno,
+      "Run the service as root with CAP_SYS_ADMIN, or let user namespaces be made (see user_namespace); let the container's profiles permit mount_setattr(2) and its like.",
     ),
     {
       name: "bounding_set",

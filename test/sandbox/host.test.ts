@@ -7,6 +7,7 @@ const EVERYTHING: HostProbe = {
   landlockAbi: () => 7,
   filterFlags: () => 1,
   namespaces: () => 0,
+  mounts: () => 0,
   capability: () => 1,
   pidfdGetfd: () => 0,
   readMemory: () => 0,

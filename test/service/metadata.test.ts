@@ -60,7 +60,10 @@ describe("metadata of files", () => {
     chmodSync(at(name), 0o666);
     utimesSync(at(name), 1, 1);
   };
+  /** On a host whose mounts cannot be a sandbox's own. */
+  const protections = { disabled: ["mount_namespace"] };
   const spec = (): Spec => ({
+    protections,
     filesystem: { readable: [at("read")], writable: [at("write")], denied: [at("write/denied")] },
   });
   const inside = (...args: string[]): Promise<string> => act(service.client, spec(), ...args);
@@ -132,7 +135,7 @@ describe("metadata of files", () => {
 
   it("are a program's own on what it made, with and without a name", async () => {
     const { stdout } = await run(service.client, {
-      spec: { filesystem: { writable: [at("write")] } },
+      spec: { protections, filesystem: { writable: [at("write")] } },
       process: { argv: [guest, "change-own", "made"], cwd: at("write") },
     });
     assert.equal(stdout, "ok\n");
@@ -158,7 +161,7 @@ describe("metadata of files", () => {
     utimesSync(at("write/source"), 86_400, 86_400);
     const script = `cd ${at("write")} && mkdir -p out && cp -p source out/ && tar -cf out/a.tar source && mkdir -p out/un && tar -C out/un -xpf out/a.tar && touch -d @5 out/touched && chmod -R u+rwX out`;
     const { stderr, exit } = await run(service.client, {
-      spec: { filesystem: { writable: [at("write")] } },
+      spec: { protections, filesystem: { writable: [at("write")] } },
       process: { argv: ["/bin/sh", "-c", script] },
     });
     assert.equal(exit.result.value, 0, stderr);

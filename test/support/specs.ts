@@ -11,6 +11,8 @@ export const CAPABLE_HOST: HostFeatures = {
   waitKillable: true,
   pidNamespaces: true,
   userNamespaces: true,
+  mountNamespaces: true,
+  userMountNamespaces: true,
   canDropBounding: true,
   pidfdGetfd: true,
   maxOpenFiles: 4096,

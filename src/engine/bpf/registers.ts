@@ -16,7 +16,8 @@ export interface RegisterPolicy {
   readonly unix: boolean;
   readonly listen: boolean;
   /**
-   * Modes, owners, times and attributes of files: left to the kernel, which asks nobody but the owner; judged by the
+   * Modes, owners, times and attributes of files: left to the kernel, which asks
+   * nobody but the owner, where mounts say what may be changed; judged by the
    * engine; or, where nothing is writable, refused.
    */
   readonly metadata: "allow" | "engine" | "refuse";
@@ -42,7 +43,7 @@ export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
     case "fcntl":
       return fcntlTree;
     case "ioctl":
-      return ioctlTree;
+      return policy.metadata === "allow" ? deviceTree : inodeTree;
     case "metadata":
       return metadataTree(policy, NOTIFY);
     case "metadataInMemory":
@@ -187,11 +188,18 @@ const FS_IOC_SETFLAGS = 0x40086602;
 const FS_IOC32_SETFLAGS = 0x40046602;
 const FS_IOC_FSSETXATTR = 0x401c5820;
 
-const ioctlTree: Tree = whenOneOf(
+const deviceTree: Tree = whenOneOf(
   1,
-  [TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD, FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR],
+  [TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD],
   NOT_PERMITTED,
   whenAtLeast(1, SIOC_END, ALLOW, whenAtLeast(1, SIOC_FIRST, NOT_PERMITTED, ALLOW)),
+);
+
+const inodeTree: Tree = whenOneOf(
+  1,
+  [FS_IOC_SETFLAGS, FS_IOC32_SETFLAGS, FS_IOC_FSSETXATTR],
+  NOT_PERMITTED,
+  deviceTree,
 );
 
 function metadataTree({ metadata }: RegisterPolicy, mediated: Tree): Tree {

@@ -30,6 +30,8 @@ export interface DeniedPlan {
   readonly places: readonly DeniedPlace[];
   /** Rules that grant what `rules` do, without what is denied. */
   carve(rules: readonly TreeRule[]): PathRule[];
+  /** The places in writable trees: Landlock does not keep modes, owners, times and attributes from being changed. */
+  unchanged(): readonly Uint8Array[];
   /** For the launch, which looks through the places for files with links elsewhere. */
   encode(): Buffer;
 }
@@ -49,6 +51,12 @@ export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger
   return {
     places,
     carve: (rules) => carve(rules, places),
+    unchanged() {
+      const writable = filesystem.writable.map(realPath);
+      return places
+        .filter(({ path }) => writable.some((tree) => tree !== undefined && beneath(path, tree)))
+        .map(({ path }) => bytesOf(path));
+    },
     encode: () =>
       Buffer.concat(
         places.map(({ path, identity }) =>

@@ -28,9 +28,10 @@ export interface PlanParts {
   readonly inner: Buffer;
   readonly filter: Buffer;
   readonly denied: Buffer;
+  readonly mounts: Buffer;
 }
 
-const SPANS = ["argv", "envp", "search", "cwd", "rlimits", "outer", "inner", "filter", "denied"] as const;
+const SPANS = ["argv", "envp", "search", "cwd", "rlimits", "outer", "inner", "filter", "denied", "mounts"] as const;
 const ALIGNMENT = 8;
 
 export function encodeParts(

@@ -2,17 +2,21 @@ import { SandboxError } from "../../base/errors.js";
 import type { Stage } from "../../native/abi.js";
 import { errnoName } from "../../native/library.js";
 
+interface Help {
+  readonly syscall: string;
+  readonly field: string;
+  readonly remedy: string;
+}
+
 /** What each stage calls, what it is about, and what usually helps. */
-const STAGE_HELP: Readonly<
-  Partial<Record<Stage, { readonly syscall: string; readonly field: string; readonly remedy: string }>>
-> = {
+const STAGE_HELP: Readonly<Partial<Record<Stage, Help>>> = {
   clone: { syscall: "clone", field: "", remedy: "the host's process limit may be reached" },
   session: { syscall: "setsid", field: "", remedy: "" },
   terminal: { syscall: "ioctl TIOCSCTTY", field: "process.terminal", remedy: "" },
   namespaces: {
     syscall: "unshare",
-    field: "spec.checkpointable",
-    remedy: "this host forbids the namespaces that `checkpointable` needs; allow `pid_namespace` to degrade",
+    field: "",
+    remedy: "this host forbids the namespaces that the spec needs: see `sandgate check`",
   },
   ids: { syscall: "setresuid", field: "", remedy: "" },
   cwd: {
@@ -55,14 +59,26 @@ const DENIED_HELP: Readonly<Record<string, string>> = {
   E2BIG: "the denied trees have too many entries to look through for links elsewhere; deny less",
 };
 
+/** Steps of the stage `mounts`, as the warden's child names them, and where they come from. */
+const MOUNT_FIELDS: Readonly<Record<string, string>> = {
+  writable: "spec.filesystem.writable",
+};
+
 /** The refusal for a launch that failed at a stage; names stage, system call, errno and argument. */
-export function launchFailure(stage: Stage, errno: number, argument: string): SandboxError {
+export function launchFailure(stage: Stage, errno: number, subject: string): SandboxError {
+  const deniedRemedy = stage === "landlock_outer" ? DENIED_HELP[errnoName(errno)] : undefined;
+  if (deniedRemedy !== undefined) {
+    const help = { syscall: "looking through", field: "spec.filesystem.denied", remedy: deniedRemedy };
+    return stageFailure(stage, help, errno, subject);
+  }
+  if (stage !== "mounts") return stageFailure(stage, STAGE_HELP[stage], errno, subject);
+  const [step = "", path = ""] = subject.split(/ (.*)/s);
+  const field = MOUNT_FIELDS[step] ?? "spec.filesystem";
+  return stageFailure(stage, { syscall: `mount (${step})`, field, remedy: "name paths that exist" }, errno, path);
+}
+
+function stageFailure(stage: Stage, help: Help | undefined, errno: number, argument: string): SandboxError {
   const code = errnoName(errno);
-  const deniedRemedy = stage === "landlock_outer" ? DENIED_HELP[code] : undefined;
-  const help =
-    deniedRemedy === undefined
-      ? STAGE_HELP[stage]
-      : { syscall: "looking through", field: "spec.filesystem.denied", remedy: deniedRemedy };
   const syscall = help?.syscall ?? "";
   const isProgram = stage === "program" || stage === "exec";
   const about = argument === "" ? "" : ` ${argument}`;

@@ -5,6 +5,7 @@ import { FILTER_FLAG, type HostFeatures } from "../host.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
+import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
 import { cannotEnforce } from "./refusals.js";
 
@@ -46,10 +47,19 @@ function unjudged(filterFlags: number, handled: HandledRights): "allow" | "engin
   return filterFlags === 0 ? "refuse" : "engine";
 }
 
+/** Undefined: no mount keeps these calls to what may be written. */
+const METADATA: Readonly<Record<MetadataPlan, "allow" | "refuse" | undefined>> = {
+  none: "refuse",
+  mounts: "allow",
+  everywhere: "allow",
+  mediated: undefined,
+};
+
 export function filterPolicyOf(
   spec: SandboxSpec,
   mediation: Mediation,
   network: NetworkPlan,
+  metadata: MetadataPlan,
   host: HostFeatures,
   filterFlags: number,
   handled: HandledRights,
@@ -60,7 +70,7 @@ export function filterPolicyOf(
     udp: network.udp,
     unix: network.unix,
     listen: spec.network.bind.length > 0 || network.unix,
-    metadata: spec.filesystem.writable.length > 0 ? unjudged(filterFlags, handled) : "refuse",
+    metadata: METADATA[metadata] ?? unjudged(filterFlags, handled),
     watch: unjudged(filterFlags, handled),
     checkpointable: spec.checkpointable,
     holdOpen: mediation.holdOpen,

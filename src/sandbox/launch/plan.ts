@@ -16,6 +16,7 @@ import { enginePolicyOf } from "./engine.js";
 import { createFilterCache, filterPolicyOf, planFilterFlags } from "./filter.js";
 import { createBaseline, encodeLayers, planHandled, planTrees } from "./layers.js";
 import { planUnboundedLimits, resourceLimits } from "./limits.js";
+import { planView } from "./mounts.js";
 import { planNetwork, refuseUnjudgedConnects, withoutOwnPorts } from "./network.js";
 import { processParts } from "./process.js";
 import { mechanismsOf } from "./summary.js";
@@ -65,11 +66,12 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
       const trees = planTrees(spec, process);
       const denied = planDenied(spec, ledger);
       const namespaces = planNamespaces(spec, host, ledger);
+      const view = planView(spec, { files: [], hidden: [], unchanged: denied?.unchanged() ?? [] }, host, ledger);
       const filterFlags = planFilterFlags(mediation, network, ledger);
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
       planUnboundedLimits(spec, ledger);
       const hasBounding = planBounding(spec, host, ledger);
-      const filterPolicy = filterPolicyOf(spec, mediation, network, host, filterFlags, handled);
+      const filterPolicy = filterPolicyOf(spec, mediation, network, view.metadata, host, filterFlags, handled);
       const filter = filters.get(filterPolicy);
       const layers = encodeLayers(spec, baseline, trees, handled, network, denied);
       const ids = options.ids ?? { uid: 0, gid: 0 };
@@ -78,6 +80,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
           ...processParts(process),
           flags:
             namespaces |
+            view.flags |
             (process.terminal === undefined ? 0 : PLAN_FLAG.terminal) |
             (options.nursery ? PLAN_FLAG.nursery : 0) |
             (options.ids === undefined ? 0 : PLAN_FLAG.setIds) |
@@ -91,10 +94,11 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
           inner: layers.inner,
           filter: filter.program,
           denied: denied?.encode() ?? NOTHING,
+          mounts: view.mounts,
         },
         summary: {
           notifiedSyscalls: filter.notified,
-          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy),
+          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, view.metadata),
           stages: [],
         },
         protections: ledger.states,
@@ -117,6 +121,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
         inner: NOTHING,
         filter: NOTHING,
         denied: NOTHING,
+        mounts: NOTHING,
       };
       return encodeParts("exec", parts, launchId, sandboxLaunchId);
     },

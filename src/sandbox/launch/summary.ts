@@ -3,13 +3,17 @@ import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import { ruleCovers } from "../policy/network.js";
+import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
+
+const MECHANISMS = { allow: "", engine: "engine, below writable trees", refuse: "seccomp, refused" } as const;
 
 export function mechanismsOf(
   spec: SandboxSpec,
   mediation: Mediation,
   network: NetworkPlan,
   filter: FilterPolicy,
+  metadata: MetadataPlan,
 ): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   const each = (list: readonly unknown[], field: string, mechanism: (index: number) => string) => {
@@ -32,10 +36,8 @@ export function mechanismsOf(
     "spec.filesystem.grantable_writable",
     () => "verdict within the outer landlock layer",
   );
-  if (filter.metadata !== "allow") {
-    const mediated = filter.metadata === "engine" ? "engine, below writable trees" : "seccomp, refused";
-    found.set("modes, owners, times and attributes of files", mediated);
-  }
+  const metadataMechanism = metadata === "mounts" ? "read-only mounts" : MECHANISMS[filter.metadata];
+  if (metadataMechanism !== "") found.set("modes, owners, times and attributes of files", metadataMechanism);
   if (filter.watch !== "allow") {
     found.set("watching files", filter.watch === "engine" ? "engine, below readable trees" : "seccomp, refused");
   }

@@ -84,6 +84,8 @@ function missingReason(protection: Protection, host: HostFeatures): string | und
       return given(host.pidNamespaces || host.userNamespaces, "this host lets no PID namespace be made");
     case "user_namespace":
       return given(host.userNamespaces, "this host lets no user namespace be made");
+    case "mount_namespace":
+      return given(host.mountNamespaces || host.userMountNamespaces, "this host lets no mounts be made in a namespace");
     case "bounding_set":
       return given(host.canDropBounding, "the service has no CAP_SETPCAP");
     case "pidfd_getfd":

@@ -10,6 +10,7 @@ export const PROTECTIONS = [
   "wait_killable",
   "pid_namespace",
   "user_namespace",
+  "mount_namespace",
   "bounding_set",
   "pidfd_getfd",
   "memory_limit",

@@ -239,7 +239,10 @@ describe("the filter of a sandbox", () => {
       assert.equal(run("ioctl", 0, request), EPERM, request.toString(16));
       assert.equal(run("ioctl", 0, (0x5n << 32n) | BigInt(request)), EPERM, request.toString(16));
     }
-    for (const request of [0x40086602, 0x401c5820]) assert.equal(run("ioctl", 0, request), EPERM);
+    for (const request of [0x40086602, 0x401c5820]) {
+      assert.equal(runner({ ...OPEN, metadata: "engine" })("ioctl", 0, request), EPERM);
+      assert.equal(run("ioctl", 0, request), "allow");
+    }
     for (const request of [0x5401, 0x5413, 0x540e, 0x541b, 0x5421, 0x8905, 0x80045430]) {
       assert.equal(run("ioctl", 0, request), "allow", request.toString(16));
     }

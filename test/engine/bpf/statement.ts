@@ -56,10 +56,10 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
     if (low(1) === 1031) return low(2) > 65536 ? EPERM : "allow";
     return oneOf(low(1), 1024, 1026) ? EACCES : "allow";
   },
-  ioctl: ({ low }) => {
+  ioctl: ({ low }, { metadata }) => {
     const request = low(1);
     if (oneOf(request, 0x5412, 0x541c, 0x541d, 0x5423)) return EPERM;
-    if (oneOf(request, 0x40086602, 0x40046602, 0x401c5820)) return EPERM;
+    if (oneOf(request, 0x40086602, 0x40046602, 0x401c5820)) return metadata === "allow" ? "allow" : EPERM;
     return request >= 0x8910 && request < 0x8c00 ? EPERM : "allow";
   },
   mknod: node(1),

@@ -27,6 +27,7 @@ extern const struct act inspect_acts[];
 extern const struct act burst_acts[];
 extern const struct act alias_acts[];
 extern const struct act metadata_acts[];
+extern const struct act attribute_acts[];
 
 /* Prints "ok", or the name of errno when the result is negative. Returns the exit code. */
 int report(long result);

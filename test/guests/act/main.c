@@ -7,7 +7,7 @@
 
 static const struct act *const groups[] = {
 	file_acts, network_acts, process_acts, kernel_acts, inspect_acts, burst_acts,
-	alias_acts, metadata_acts,
+	alias_acts, metadata_acts, attribute_acts,
 };
 
 int report(long result)

@@ -282,7 +282,9 @@ describe("the engine's part of a plan", () => {
   it("judges what Landlock does not, where there is anything to judge and to judge it with", () => {
     const notified = (...args: Parameters<typeof compile>) => compile(...args).summary.notifiedSyscalls;
     const writing = { filesystem: { writable: ["/srv"] } };
-    assert.equal(notified(writing).filter((name) => METADATA.test(name)).length, 18);
+    const unmounted = { mountNamespaces: false, userMountNamespaces: false };
+    assert.equal(notified(writing, unmounted).filter((name) => METADATA.test(name)).length, 18);
+    assert.deepEqual(notified(writing), [WATCH], "mounts keep metadata elsewhere as it is");
     assert.deepEqual(notified({}), [WATCH]);
     const protections = { disabled: ["landlock_fs", "landlock_refer", "landlock_truncate", "landlock_ioctl"] };
     assert.deepEqual(notified({ ...writing, protections }), []);

@@ -151,8 +151,10 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
 
   /**
    * Trees that may also be written: files created, changed, renamed and removed, and their modes, owners,
-   * times and extended attributes set. These can be set nowhere else, also by a descriptor that was opened for
-   * reading; inode flags, as chattr sets them, cannot be set at all.
+   * times, attributes and inode flags set. These can be set nowhere else, also by a descriptor that was opened
+   * for reading. Where the host lets mounts be made in a namespace and nothing is grantable_writable, all
+   * other mounts are read-only for the sandbox, so that writing elsewhere fails with EROFS; else the service
+   * judges each such call, and inode flags, as chattr sets them, cannot be set at all.
    *
    * @generated from field: repeated string writable = 2;
    */
@@ -683,6 +685,7 @@ export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
  *  - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole; this version has none of them.
  *  - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
  *  - user_namespace: a user namespace of its own, where the service does not run as root.
+ *  - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
  *  - bounding_set: the capability bounding set is empty.
  *  - pidfd_getfd: the service can take a duplicate of a socket, which judging a connect needs.
  *

@@ -559,8 +559,10 @@ type FilesystemPolicy struct {
 	// Trees that may be read and executed, and watched with inotify.
 	Readable []string `protobuf:"bytes,1,rep,name=readable,proto3" json:"readable,omitempty"`
 	// Trees that may also be written: files created, changed, renamed and removed, and their modes, owners,
-	// times and extended attributes set. These can be set nowhere else, also by a descriptor that was opened for
-	// reading; inode flags, as chattr sets them, cannot be set at all.
+	// times, attributes and inode flags set. These can be set nowhere else, also by a descriptor that was opened
+	// for reading. Where the host lets mounts be made in a namespace and nothing is grantable_writable, all
+	// other mounts are read-only for the sandbox, so that writing elsewhere fails with EROFS; else the service
+	// judges each such call, and inode flags, as chattr sets them, cannot be set at all.
 	Writable []string `protobuf:"bytes,2,rep,name=writable,proto3" json:"writable,omitempty"`
 	// Trees refused even below a listed one, and whatever a verdict says: neither read, written, executed nor
 	// removed, by whatever path, link, descriptor or mount. They go by the inodes that the paths, with links
@@ -1471,6 +1473,7 @@ func (x *WorkdirSpec) GetOnFailure() WorkdirAction {
 //   - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole; this version has none of them.
 //   - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
 //   - user_namespace: a user namespace of its own, where the service does not run as root.
+//   - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
 //   - bounding_set: the capability bounding set is empty.
 //   - pidfd_getfd: the service can take a duplicate of a socket, which judging a connect needs.
 //

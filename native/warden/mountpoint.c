@@ -1,0 +1,265 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../kernel.h"
+#include "mountpoint.h"
+#include "wire.h"
+
+#define ENTRY_LIMIT 4096u /* of a directory that is replaced by a copy */
+
+struct entry {
+	uint64_t inode;
+	int64_t offset;
+	uint16_t length;
+	uint8_t type;
+	char name[];
+};
+
+int clone_tree(int directory_fd, const char *path, unsigned int flags)
+{
+	int fd = (int)syscall(NR_open_tree, directory_fd, path, flags | TREE_CLONE | TREE_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
+int place_tree(int tree_fd, int directory_fd, const char *path)
+{
+	return syscall(NR_move_mount, tree_fd, "", directory_fd, path, MOVE_FROM_DESCRIPTOR | MOVE_TO_SYMLINKS) < 0
+		       ? -errno
+		       : 0;
+}
+
+int need_scratch(struct scratch *scratch)
+{
+	cleanup_close int context_fd = -1;
+	cleanup_close int tree_fd = -1;
+	struct stat status;
+	int r;
+
+	if (scratch->fd >= 0)
+		return 0;
+	context_fd = (int)syscall(NR_fsopen, "tmpfs", FS_CLOEXEC);
+	if (context_fd < 0 || syscall(NR_fsconfig, context_fd, FS_SET_STRING, "mode", "755", 0) < 0 ||
+	    syscall(NR_fsconfig, context_fd, FS_CREATE, NULL, NULL, 0) < 0)
+		return -errno;
+	tree_fd = (int)syscall(NR_fsmount, context_fd, FS_CLOEXEC, MOUNT_NOSUID);
+	if (tree_fd < 0 || fstat(tree_fd, &status) < 0)
+		return -errno;
+	/* Parts of a tree can only be shown once it is mounted: over the root, which hides nothing from paths. */
+	r = place_tree(tree_fd, AT_FDCWD, "/");
+	if (r < 0)
+		return r;
+	scratch->device = status.st_dev;
+	scratch->fd = tree_fd;
+	tree_fd = -1;
+	return 0;
+}
+
+int release_scratch(struct scratch *scratch)
+{
+	if (scratch->fd < 0)
+		return 0;
+	if (fchdir(scratch->fd) < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+		return -errno;
+	close_fd(&scratch->fd);
+	return 0;
+}
+
+int change_root(struct scratch *scratch, int tree_fd)
+{
+	cleanup_close int again_fd = -1;
+	int r;
+
+	/* What is mounted over the old root goes away with it. */
+	if (scratch->fd >= 0) {
+		again_fd = clone_tree(scratch->fd, "", AT_EMPTY_PATH);
+		if (again_fd < 0)
+			return again_fd;
+	}
+	r = place_tree(tree_fd, AT_FDCWD, "/");
+	if (r < 0)
+		return r;
+	/* The old root goes below the new one, and then away. pivot_root(2), NOTES. */
+	if (fchdir(tree_fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
+	    chdir("/") < 0)
+		return -errno;
+	if (scratch->fd < 0)
+		return 0;
+	close_fd(&scratch->fd);
+	r = place_tree(again_fd, AT_FDCWD, "/");
+	if (r < 0)
+		return r;
+	scratch->fd = again_fd;
+	again_fd = -1;
+	return 0;
+}
+
+static bool is_dots(const char *name)
+{
+	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
+}
+
+static int make_file(int directory_fd, const char *name)
+{
+	return mknodat(directory_fd, name, S_IFREG | 0644, 0) < 0 ? -errno : 0;
+}
+
+/* Shows one entry of a directory in its copy. */
+static int copy_entry(int from_fd, int to_fd, const char *name)
+{
+	cleanup_close int tree_fd = -1;
+	char target[PATH_MAX];
+	struct stat status;
+
+	if (fstatat(from_fd, name, &status, AT_SYMLINK_NOFOLLOW) < 0)
+		return errno == ENOENT ? 0 : -errno; /* removed meanwhile */
+	if (S_ISLNK(status.st_mode)) {
+		ssize_t length = readlinkat(from_fd, name, target, sizeof(target) - 1);
+
+		if (length < 0)
+			return -errno;
+		target[length] = '\0';
+		return symlinkat(target, to_fd, name) < 0 ? -errno : 0;
+	}
+	if (S_ISDIR(status.st_mode) ? mkdirat(to_fd, name, 0755) < 0 : make_file(to_fd, name) < 0)
+		return -errno;
+	tree_fd = clone_tree(from_fd, name, TREE_RECURSIVE | AT_SYMLINK_NOFOLLOW);
+	return tree_fd < 0 ? tree_fd : place_tree(tree_fd, to_fd, name);
+}
+
+static int copy_entries(int from_fd, int to_fd)
+{
+	char buffer[8192] __attribute__((aligned(8)));
+	unsigned int count = 0;
+
+	for (;;) {
+		long got = syscall(SYS_getdents64, from_fd, buffer, sizeof(buffer));
+
+		if (got <= 0)
+			return got < 0 ? -errno : 0;
+		for (long at = 0; at < got;) {
+			const struct entry *entry = (const void *)(buffer + at);
+			int r;
+
+			at += entry->length;
+			if (is_dots(entry->name))
+				continue;
+			if (++count > ENTRY_LIMIT)
+				return -E2BIG;
+			r = copy_entry(from_fd, to_fd, entry->name);
+			if (r < 0)
+				return r;
+		}
+	}
+}
+
+/* Replaces the directory at path by a copy in the scratch. Returns a descriptor to make things in it, or a negative errno. */
+static int copy_directory(struct scratch *scratch, const char *path)
+{
+	cleanup_close int from_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	cleanup_close int to_fd = -1;
+	cleanup_close int tree_fd = -1;
+	struct stat status;
+	char name[16];
+	int r;
+
+	if (from_fd < 0 || fstat(from_fd, &status) < 0)
+		return -errno;
+	snprintf(name, sizeof(name), "copy%u", scratch->copies++);
+	if (mkdirat(scratch->fd, name, 0700) < 0)
+		return -errno;
+	to_fd = openat(scratch->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (to_fd < 0)
+		return -errno;
+	r = copy_entries(from_fd, to_fd);
+	if (r < 0)
+		return r;
+	/* Whose it is matters less than what it lets others do; an ordinary user cannot give it away. */
+	(void)!fchown(to_fd, status.st_uid, status.st_gid);
+	if (fchmod(to_fd, status.st_mode & 07777) < 0)
+		return -errno;
+	tree_fd = clone_tree(scratch->fd, name, TREE_RECURSIVE);
+	if (tree_fd < 0)
+		return tree_fd;
+	r = strcmp(path, "/") == 0 ? change_root(scratch, tree_fd) : place_tree(tree_fd, AT_FDCWD, path);
+	if (r < 0)
+		return r;
+	r = to_fd;
+	to_fd = -1;
+	return r;
+}
+
+/* Makes the names of `rest` below a directory of the scratch, the last one a directory or a file. */
+static int make_below(int top_fd, char *rest, bool directory)
+{
+	cleanup_close int at_fd = fcntl(top_fd, F_DUPFD_CLOEXEC, 0);
+	char *state, *name = strtok_r(rest, "/", &state);
+
+	while (name != NULL) {
+		char *next = strtok_r(NULL, "/", &state);
+		int fd;
+
+		if (next == NULL && !directory)
+			return make_file(at_fd, name);
+		if (mkdirat(at_fd, name, 0755) < 0)
+			return -errno;
+		fd = openat(at_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (fd < 0)
+			return -errno;
+		close_fd(&at_fd);
+		at_fd = fd;
+		name = next;
+	}
+	return 0;
+}
+
+int make_mountpoint(struct scratch *scratch, const char *path, bool directory)
+{
+	cleanup_close int top_fd = -1;
+	char parent[PATH_MAX], rest[PATH_MAX];
+	struct stat status;
+	size_t length = strlen(path);
+	int r;
+
+	if (fstatat(AT_FDCWD, path, &status, 0) == 0)
+		return 0;
+	if (errno != ENOENT)
+		return -errno;
+	/* The longest beginning that exists. */
+	memcpy(parent, path, length + 1);
+	do {
+		while (length > 0 && parent[length - 1] == '/')
+			length--;
+		while (length > 0 && parent[length - 1] != '/')
+			length--;
+		if (length == 0)
+			return -ENOENT;
+		parent[length] = '\0';
+	} while (fstatat(AT_FDCWD, parent, &status, 0) < 0 && errno == ENOENT);
+	strcpy(rest, path + length);
+
+	r = need_scratch(scratch);
+	if (r < 0)
+		return r;
+	if (fstatat(AT_FDCWD, parent, &status, 0) < 0)
+		return -errno;
+	if (!S_ISDIR(status.st_mode))
+		return -ENOTDIR;
+	if (status.st_dev == scratch->device)
+		top_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	else
+		top_fd = copy_directory(scratch, parent);
+	if (top_fd < 0)
+		return status.st_dev == scratch->device ? -errno : top_fd;
+	return make_below(top_fd, rest, directory);
+}

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Places to mount at, where there is none: made in memory, never on the host. */
+#ifndef SANDGATE_MOUNTPOINT_H
+#define SANDGATE_MOUNTPOINT_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+/* A file system in memory of which parts are shown in the sandbox's view. Starts as {-1}. */
+struct scratch {
+	int fd; /* its root, mounted over "/", where no path finds it; -1 until it is needed */
+	dev_t device;
+	unsigned int copies; /* directories in it that stand for the host's */
+	bool has_nothings;
+};
+
+/* Makes the scratch unless it is there. Returns 0 or a negative errno. */
+int need_scratch(struct scratch *scratch);
+
+/* Makes a tree the root, with nothing left of the old one. The working directory becomes "/". */
+int change_root(struct scratch *scratch, int tree_fd);
+
+/* Takes the scratch itself out of the view; what is shown of it stays. The working directory becomes "/". */
+int release_scratch(struct scratch *scratch);
+
+/*
+ * Makes path, a directory or else a file, if it is missing. The directory that it, or its missing parent, belongs in is
+ * replaced by one in memory that shows the same entries, as they are now.
+ * Returns 0 or a negative errno.
+ */
+int make_mountpoint(struct scratch *scratch, const char *path, bool directory);
+
+/* A tree of its own with what is at (directory, path); `flags` as of open_tree(2). Returns a descriptor. */
+int clone_tree(int directory_fd, const char *path, unsigned int flags);
+
+/* Mounts a tree over (directory, path), following links. */
+int place_tree(int tree_fd, int directory_fd, const char *path);
+
+#endif

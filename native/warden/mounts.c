@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "../kernel.h"
+#include "mountpoint.h"
+#include "mounts.h"
+#include "wire.h"
+
+/* What the steps of one plan share. The descriptor table may be the warden's. */
+struct mounting {
+	int trees[SG_MAX_MOUNTS]; /* of each step: what it shows, or keeps; -1 */
+	struct scratch scratch;
+};
+
+static const char *const names[] = {
+	[SG_MOUNT_ROOT] = "root",	      [SG_MOUNT_BIND] = "bind", [SG_MOUNT_TMPFS] = "tmpfs",
+	[SG_MOUNT_PROC] = "proc",	      [SG_MOUNT_FILE] = "file", [SG_MOUNT_HIDE] = "hide",
+	[SG_MOUNT_WRITABLE] = "writable", [SG_MOUNT_READ_ONLY] = "read-only",
+};
+
+static bool is_absence(int error)
+{
+	return error == -ENOENT || error == -ENOTDIR || error == -EACCES;
+}
+
+static int set_attributes(int tree_fd, uint64_t attributes)
+{
+	struct mount_attributes change = {.set = attributes};
+
+	return syscall(NR_mount_setattr, tree_fd, "", AT_EMPTY_PATH | TREE_RECURSIVE, &change, sizeof(change)) < 0
+		       ? -errno
+		       : 0;
+}
+
+/* A new file system that is mounted nowhere yet. `options`: name=value, separated by commas. Returns its tree. */
+static int new_filesystem(const char *type, const char *options, size_t length, unsigned int attributes)
+{
+	cleanup_close int context_fd = (int)syscall(NR_fsopen, type, FS_CLOEXEC);
+	char text[256], *state;
+	int fd;
+
+	if (context_fd < 0)
+		return -errno;
+	if (length >= sizeof(text))
+		return -E2BIG;
+	memcpy(text, options, length);
+	text[length] = '\0';
+	for (char *key = strtok_r(text, ",", &state); key != NULL; key = strtok_r(NULL, ",", &state)) {
+		char *value = strchr(key, '=');
+
+		if (value == NULL)
+			return -EINVAL;
+		*value++ = '\0';
+		if (syscall(NR_fsconfig, context_fd, FS_SET_STRING, key, value, 0) < 0)
+			return -errno;
+	}
+	if (syscall(NR_fsconfig, context_fd, FS_CREATE, NULL, NULL, 0) < 0)
+		return -errno;
+	fd = (int)syscall(NR_fsmount, context_fd, FS_CLOEXEC, attributes);
+	return fd < 0 ? -errno : fd;
+}
+
+static bool is_directory(int fd)
+{
+	struct stat status;
+
+	return fstat(fd, &status) == 0 && S_ISDIR(status.st_mode);
+}
+
+/* Mounts a tree at the path of its step, which is made if it is missing and the step says so. */
+static int show(struct mounting *mounting, const struct sg_mount *step, int tree_fd)
+{
+	int r = 0;
+
+	if (step->flags & SG_MOUNT_RDONLY)
+		r = set_attributes(tree_fd, MOUNT_RDONLY);
+	if (r == 0 && (step->flags & SG_MOUNT_MAKE))
+		r = make_mountpoint(&mounting->scratch, mount_path(step), is_directory(tree_fd));
+	return r < 0 ? r : place_tree(tree_fd, AT_FDCWD, mount_path(step));
+}
+
+static int show_filesystem(struct mounting *mounting, const struct sg_mount *step, const char *type,
+			   unsigned int attributes)
+{
+	cleanup_close int tree_fd = new_filesystem(type, mount_data(step), step->data, attributes);
+
+	return tree_fd < 0 ? tree_fd : show(mounting, step, tree_fd);
+}
+
+static int write_all(int fd, const char *bytes, size_t size)
+{
+	while (size > 0) {
+		ssize_t written = write(fd, bytes, size);
+
+		if (written < 0 && errno != EINTR)
+			return -errno;
+		if (written > 0) {
+			bytes += written;
+			size -= (size_t)written;
+		}
+	}
+	return 0;
+}
+
+static int show_file(struct mounting *mounting, const struct sg_mount *step, size_t index)
+{
+	cleanup_close int file_fd = -1;
+	cleanup_close int tree_fd = -1;
+	char name[32];
+	int r = need_scratch(&mounting->scratch);
+
+	if (r < 0)
+		return r;
+	snprintf(name, sizeof(name), "file%zu", index);
+	file_fd = openat(mounting->scratch.fd, name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+	if (file_fd < 0)
+		return -errno;
+	r = write_all(file_fd, mount_data(step), step->data);
+	if (r < 0)
+		return r;
+	if (fchmod(file_fd, step->mode & 0777) < 0)
+		return -errno;
+	tree_fd = clone_tree(mounting->scratch.fd, name, 0);
+	return tree_fd < 0 ? tree_fd : show(mounting, step, tree_fd);
+}
+
+/* One of two things that stand for all that is hidden. */
+static int hide(struct mounting *mounting, const struct sg_mount *step)
+{
+	struct scratch *scratch = &mounting->scratch;
+	cleanup_close int tree_fd = -1;
+	struct stat status;
+	int r;
+
+	if (fstatat(AT_FDCWD, mount_path(step), &status, 0) < 0)
+		return -errno;
+	r = need_scratch(scratch);
+	if (r < 0)
+		return r;
+	if (!scratch->has_nothings &&
+	    (mkdirat(scratch->fd, "directory", 0) < 0 || mknodat(scratch->fd, "nothing", S_IFREG, 0) < 0))
+		return -errno;
+	scratch->has_nothings = true;
+	tree_fd = clone_tree(scratch->fd, S_ISDIR(status.st_mode) ? "directory" : "nothing", 0);
+	r = tree_fd < 0 ? tree_fd
+			: set_attributes(tree_fd, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+	return r < 0 ? r : place_tree(tree_fd, AT_FDCWD, mount_path(step));
+}
+
+/* Makes all mounts read-only and then shows again, over themselves, the trees that were kept before. */
+static int make_read_only(struct mounting *mounting, const struct plan *plan, size_t index)
+{
+	struct mount_attributes change = {.set = MOUNT_RDONLY};
+	const struct sg_mount *step = plan->mounts;
+	int r = release_scratch(&mounting->scratch);
+
+	if (r < 0)
+		return r;
+	if (syscall(NR_mount_setattr, AT_FDCWD, "/", TREE_RECURSIVE, &change, sizeof(change)) < 0)
+		return -errno;
+	for (size_t i = 0; i < index && r == 0; i++, step = next_mount(step)) {
+		if (step->op != SG_MOUNT_WRITABLE || mounting->trees[i] < 0)
+			continue;
+		r = place_tree(mounting->trees[i], AT_FDCWD, mount_path(step));
+		close_fd(&mounting->trees[i]);
+	}
+	return r;
+}
+
+static int do_step(struct mounting *mounting, const struct plan *plan, const struct sg_mount *step, size_t index)
+{
+	switch (step->op) {
+	case SG_MOUNT_ROOT:
+		return change_root(&mounting->scratch, mounting->trees[index]);
+	case SG_MOUNT_BIND:
+		return mounting->trees[index] < 0 ? 0 : show(mounting, step, mounting->trees[index]);
+	case SG_MOUNT_TMPFS:
+		return show_filesystem(mounting, step, "tmpfs", MOUNT_NOSUID | MOUNT_NODEV);
+	case SG_MOUNT_PROC:
+		return show_filesystem(mounting, step, "proc", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+	case SG_MOUNT_FILE:
+		return show_file(mounting, step, index);
+	case SG_MOUNT_HIDE:
+		return hide(mounting, step);
+	case SG_MOUNT_WRITABLE:
+		mounting->trees[index] = clone_tree(AT_FDCWD, mount_path(step), TREE_RECURSIVE);
+		return mounting->trees[index] < 0 ? mounting->trees[index] : 0;
+	case SG_MOUNT_READ_ONLY:
+		return make_read_only(mounting, plan, index);
+	default:
+		return -EINVAL;
+	}
+}
+
+static void name_step(const struct sg_mount *step, char ret_subject[MOUNT_SUBJECT])
+{
+	const bool known = step->op < sizeof(names) / sizeof(*names) && names[step->op] != NULL;
+
+	snprintf(ret_subject, MOUNT_SUBJECT, "%s %s", known ? names[step->op] : "step",
+		 step->path > 0 ? mount_path(step) : mount_source(step));
+}
+
+/* Finds what the steps show in the host's view. */
+static int take_sources(struct mounting *mounting, const struct plan *plan, char ret_subject[MOUNT_SUBJECT])
+{
+	const struct sg_mount *step = plan->mounts;
+
+	for (size_t i = 0; i < plan->mount_count; i++, step = next_mount(step)) {
+		int tree;
+
+		if (step->op != SG_MOUNT_ROOT && step->op != SG_MOUNT_BIND)
+			continue;
+		tree = clone_tree(AT_FDCWD, mount_source(step), TREE_RECURSIVE);
+		if (tree < 0 && !((step->flags & SG_MOUNT_OPTIONAL) && is_absence(tree))) {
+			snprintf(ret_subject, MOUNT_SUBJECT, "%s %s", names[step->op], mount_source(step));
+			return tree;
+		}
+		mounting->trees[i] = tree;
+	}
+	return 0;
+}
+
+int make_mounts(const struct plan *plan, char ret_subject[MOUNT_SUBJECT])
+{
+	static struct mounting mounting;
+	const struct sg_mount *step = plan->mounts;
+	int r;
+
+	for (size_t i = 0; i < plan->mount_count; i++)
+		mounting.trees[i] = -1;
+	mounting.scratch = (struct scratch){.fd = -1};
+	r = take_sources(&mounting, plan, ret_subject);
+	for (size_t i = 0; i < plan->mount_count && r == 0; i++, step = next_mount(step)) {
+		r = do_step(&mounting, plan, step, i);
+		if ((step->flags & SG_MOUNT_OPTIONAL) && is_absence(r))
+			r = 0;
+		if (r < 0)
+			name_step(step, ret_subject);
+	}
+	if (r == 0) {
+		r = release_scratch(&mounting.scratch);
+		if (r < 0)
+			snprintf(ret_subject, MOUNT_SUBJECT, "scratch");
+	}
+	close_fd(&mounting.scratch.fd);
+	for (size_t i = 0; i < plan->mount_count; i++)
+		close_fd(&mounting.trees[i]);
+	return r;
+}
