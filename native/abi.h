@@ -217,11 +217,12 @@ enum sg_mount_op {
 	SG_MOUNT_HIDE = 6,      /* shows an empty file or directory without any permission at `path` */
 	SG_MOUNT_WRITABLE = 7,  /* keeps what is at `path`, with all mounted below, as it is in the next READ_ONLY */
 	SG_MOUNT_READ_ONLY = 8, /* makes everything read-only but what is kept */
+	SG_MOUNT_LINK = 9,      /* a symbolic link to `source` at `path`, if nothing is there */
 };
 
 #define SG_MOUNT_RDONLY (1u << 0)   /* BIND, TMPFS, FILE: nothing can be written through it */
 #define SG_MOUNT_OPTIONAL (1u << 1) /* what is missing at path or source is no error */
-#define SG_MOUNT_MAKE (1u << 2)     /* BIND, TMPFS, PROC, FILE: a missing path is made, beside copies of its siblings */
+#define SG_MOUNT_MAKE (1u << 2)     /* BIND, TMPFS, PROC, FILE: a missing path is made, in a read-only copy of its directory */
 
 #define SG_MAX_MOUNTS 1024
 

@@ -104,6 +104,25 @@ int change_root(struct scratch *scratch, int tree_fd)
 	return 0;
 }
 
+int seal_copies(struct scratch *scratch)
+{
+	struct mount_attributes unchanging = {.set = MOUNT_RDONLY};
+
+	for (unsigned int i = 0; i < scratch->copy_count; i++)
+		if (syscall(NR_mount_setattr, scratch->copy_fds[i], "", AT_EMPTY_PATH, &unchanging,
+			    sizeof(unchanging)) < 0)
+			return -errno;
+	scratch->sealed = true;
+	return 0;
+}
+
+void close_scratch(struct scratch *scratch)
+{
+	close_fd(&scratch->fd);
+	while (scratch->copy_count > 0)
+		close_fd(&scratch->copy_fds[--scratch->copy_count]);
+}
+
 static bool is_dots(const char *name)
 {
 	return strcmp(name, ".") == 0 || strcmp(name, "..") == 0;
@@ -175,7 +194,9 @@ static int copy_directory(struct scratch *scratch, const char *path)
 
 	if (from_fd < 0 || fstat(from_fd, &status) < 0)
 		return -errno;
-	snprintf(name, sizeof(name), "copy%u", scratch->copies++);
+	if (scratch->copy_count == COPY_LIMIT)
+		return -E2BIG;
+	snprintf(name, sizeof(name), "copy%u", scratch->copy_count);
 	if (mkdirat(scratch->fd, name, 0700) < 0)
 		return -errno;
 	to_fd = openat(scratch->fd, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -194,13 +215,27 @@ static int copy_directory(struct scratch *scratch, const char *path)
 	r = strcmp(path, "/") == 0 ? change_root(scratch, tree_fd) : place_tree(tree_fd, AT_FDCWD, path);
 	if (r < 0)
 		return r;
+	scratch->copy_fds[scratch->copy_count++] = tree_fd;
+	tree_fd = -1;
 	r = to_fd;
 	to_fd = -1;
 	return r;
 }
 
-/* Makes the names of `rest` below a directory of the scratch, the last one a directory or a file. */
-static int make_below(int top_fd, char *rest, bool directory)
+static int make_last(int directory_fd, const char *name, enum missing kind, const char *target)
+{
+	switch (kind) {
+	case MISSING_DIRECTORY:
+		return mkdirat(directory_fd, name, 0755) < 0 ? -errno : 0;
+	case MISSING_FILE:
+		return make_file(directory_fd, name);
+	default:
+		return symlinkat(target, directory_fd, name) < 0 ? -errno : 0;
+	}
+}
+
+/* Makes the names of `rest` below a directory of the scratch; all but the last one are directories. */
+static int make_below(int top_fd, char *rest, enum missing kind, const char *target)
 {
 	cleanup_close int at_fd = fcntl(top_fd, F_DUPFD_CLOEXEC, 0);
 	char *state, *name = strtok_r(rest, "/", &state);
@@ -209,8 +244,8 @@ static int make_below(int top_fd, char *rest, bool directory)
 		char *next = strtok_r(NULL, "/", &state);
 		int fd;
 
-		if (next == NULL && !directory)
-			return make_file(at_fd, name);
+		if (next == NULL)
+			return make_last(at_fd, name, kind, target);
 		if (mkdirat(at_fd, name, 0755) < 0)
 			return -errno;
 		fd = openat(at_fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -223,7 +258,7 @@ static int make_below(int top_fd, char *rest, bool directory)
 	return 0;
 }
 
-int make_mountpoint(struct scratch *scratch, const char *path, bool directory)
+int make_missing(struct scratch *scratch, const char *path, enum missing kind, const char *target)
 {
 	cleanup_close int top_fd = -1;
 	char parent[PATH_MAX], rest[PATH_MAX];
@@ -231,7 +266,7 @@ int make_mountpoint(struct scratch *scratch, const char *path, bool directory)
 	size_t length = strlen(path);
 	int r;
 
-	if (fstatat(AT_FDCWD, path, &status, 0) == 0)
+	if (fstatat(AT_FDCWD, path, &status, kind == MISSING_LINK ? AT_SYMLINK_NOFOLLOW : 0) == 0)
 		return 0;
 	if (errno != ENOENT)
 		return -errno;
@@ -261,5 +296,5 @@ int make_mountpoint(struct scratch *scratch, const char *path, bool directory)
 		top_fd = copy_directory(scratch, parent);
 	if (top_fd < 0)
 		return status.st_dev == scratch->device ? -errno : top_fd;
-	return make_below(top_fd, rest, directory);
+	return make_below(top_fd, rest, kind, target);
 }

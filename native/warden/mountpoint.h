@@ -6,11 +6,15 @@
 #include <stdbool.h>
 #include <sys/types.h>
 
+#define COPY_LIMIT 64u
+
 /* A file system in memory of which parts are shown in the sandbox's view. Starts as {-1}. */
 struct scratch {
 	int fd; /* its root, mounted over "/", where no path finds it; -1 until it is needed */
 	dev_t device;
-	unsigned int copies; /* directories in it that stand for the host's */
+	int copy_fds[COPY_LIMIT]; /* mounts of its directories that stand for others, until they are sealed */
+	unsigned int copy_count;
+	bool sealed;
 	bool has_nothings;
 };
 
@@ -20,15 +24,27 @@ int need_scratch(struct scratch *scratch);
 /* Makes a tree the root, with nothing left of the old one. The working directory becomes "/". */
 int change_root(struct scratch *scratch, int tree_fd);
 
+/* Lets nothing more be made in what stands for other directories: it would be gone with the sandbox, unnoticed. */
+int seal_copies(struct scratch *scratch);
+
+/* Closes all descriptors. */
+void close_scratch(struct scratch *scratch);
+
 /* Takes the scratch itself out of the view; what is shown of it stays. The working directory becomes "/". */
 int release_scratch(struct scratch *scratch);
 
+enum missing {
+	MISSING_DIRECTORY,
+	MISSING_FILE,
+	MISSING_LINK,
+};
+
 /*
- * Makes path, a directory or else a file, if it is missing. The directory that it, or its missing parent, belongs in is
- * replaced by one in memory that shows the same entries, as they are now.
+ * Makes path if it is missing; a link leads to `target`. The directory that it, or its missing parent, belongs in is
+ * replaced by one in memory that shows the same entries, as they are now, and takes no others.
  * Returns 0 or a negative errno.
  */
-int make_mountpoint(struct scratch *scratch, const char *path, bool directory);
+int make_missing(struct scratch *scratch, const char *path, enum missing kind, const char *target);
 
 /* A tree of its own with what is at (directory, path); `flags` as of open_tree(2). Returns a descriptor. */
 int clone_tree(int directory_fd, const char *path, unsigned int flags);

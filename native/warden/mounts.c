@@ -25,6 +25,7 @@ static const char *const names[] = {
 	[SG_MOUNT_ROOT] = "root",	      [SG_MOUNT_BIND] = "bind", [SG_MOUNT_TMPFS] = "tmpfs",
 	[SG_MOUNT_PROC] = "proc",	      [SG_MOUNT_FILE] = "file", [SG_MOUNT_HIDE] = "hide",
 	[SG_MOUNT_WRITABLE] = "writable", [SG_MOUNT_READ_ONLY] = "read-only",
+	[SG_MOUNT_LINK] = "link",
 };
 
 static bool is_absence(int error)
@@ -84,14 +85,15 @@ static int show(struct mounting *mounting, const struct sg_mount *step, int tree
 	if (step->flags & SG_MOUNT_RDONLY)
 		r = set_attributes(tree_fd, MOUNT_RDONLY);
 	if (r == 0 && (step->flags & SG_MOUNT_MAKE))
-		r = make_mountpoint(&mounting->scratch, mount_path(step), is_directory(tree_fd));
+		r = make_missing(&mounting->scratch, mount_path(step),
+				 is_directory(tree_fd) ? MISSING_DIRECTORY : MISSING_FILE, NULL);
 	return r < 0 ? r : place_tree(tree_fd, AT_FDCWD, mount_path(step));
 }
 
-static int show_filesystem(struct mounting *mounting, const struct sg_mount *step, const char *type,
-			   unsigned int attributes)
+static int show_tmpfs(struct mounting *mounting, const struct sg_mount *step)
 {
-	cleanup_close int tree_fd = new_filesystem(type, mount_data(step), step->data, attributes);
+	cleanup_close int tree_fd =
+		new_filesystem("tmpfs", mount_data(step), step->data, MOUNT_NOSUID | MOUNT_NODEV);
 
 	return tree_fd < 0 ? tree_fd : show(mounting, step, tree_fd);
 }
@@ -182,20 +184,27 @@ static int do_step(struct mounting *mounting, const struct plan *plan, const str
 	case SG_MOUNT_ROOT:
 		return change_root(&mounting->scratch, mounting->trees[index]);
 	case SG_MOUNT_BIND:
+	case SG_MOUNT_PROC:
 		return mounting->trees[index] < 0 ? 0 : show(mounting, step, mounting->trees[index]);
 	case SG_MOUNT_TMPFS:
-		return show_filesystem(mounting, step, "tmpfs", MOUNT_NOSUID | MOUNT_NODEV);
-	case SG_MOUNT_PROC:
-		return show_filesystem(mounting, step, "proc", MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
+		return show_tmpfs(mounting, step);
 	case SG_MOUNT_FILE:
 		return show_file(mounting, step, index);
 	case SG_MOUNT_HIDE:
 		return hide(mounting, step);
 	case SG_MOUNT_WRITABLE:
+		if (!mounting->scratch.sealed) {
+			int r = seal_copies(&mounting->scratch);
+
+			if (r < 0)
+				return r;
+		}
 		mounting->trees[index] = clone_tree(AT_FDCWD, mount_path(step), TREE_RECURSIVE);
 		return mounting->trees[index] < 0 ? mounting->trees[index] : 0;
 	case SG_MOUNT_READ_ONLY:
 		return make_read_only(mounting, plan, index);
+	case SG_MOUNT_LINK:
+		return make_missing(&mounting->scratch, mount_path(step), MISSING_LINK, mount_source(step));
 	default:
 		return -EINVAL;
 	}
@@ -209,19 +218,25 @@ static void name_step(const struct sg_mount *step, char ret_subject[MOUNT_SUBJEC
 		 step->path > 0 ? mount_path(step) : mount_source(step));
 }
 
-/* Finds what the steps show in the host's view. */
+/*
+ * Finds what the steps show in the host's view. A proc belongs there too: in a user namespace one can only be mounted
+ * where another is fully visible.
+ */
 static int take_sources(struct mounting *mounting, const struct plan *plan, char ret_subject[MOUNT_SUBJECT])
 {
 	const struct sg_mount *step = plan->mounts;
 
 	for (size_t i = 0; i < plan->mount_count; i++, step = next_mount(step)) {
+		bool is_proc = step->op == SG_MOUNT_PROC;
 		int tree;
 
-		if (step->op != SG_MOUNT_ROOT && step->op != SG_MOUNT_BIND)
+		if (step->op != SG_MOUNT_ROOT && step->op != SG_MOUNT_BIND && !is_proc)
 			continue;
-		tree = clone_tree(AT_FDCWD, mount_source(step), TREE_RECURSIVE);
+		tree = is_proc ? new_filesystem("proc", "", 0, MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC)
+			       : clone_tree(AT_FDCWD, mount_source(step), TREE_RECURSIVE);
 		if (tree < 0 && !((step->flags & SG_MOUNT_OPTIONAL) && is_absence(tree))) {
-			snprintf(ret_subject, MOUNT_SUBJECT, "%s %s", names[step->op], mount_source(step));
+			snprintf(ret_subject, MOUNT_SUBJECT, "%s %s", names[step->op],
+				 is_proc ? mount_path(step) : mount_source(step));
 			return tree;
 		}
 		mounting->trees[i] = tree;
@@ -247,11 +262,13 @@ int make_mounts(const struct plan *plan, char ret_subject[MOUNT_SUBJECT])
 			name_step(step, ret_subject);
 	}
 	if (r == 0) {
-		r = release_scratch(&mounting.scratch);
+		r = seal_copies(&mounting.scratch);
+		if (r == 0)
+			r = release_scratch(&mounting.scratch);
 		if (r < 0)
 			snprintf(ret_subject, MOUNT_SUBJECT, "scratch");
 	}
-	close_fd(&mounting.scratch.fd);
+	close_scratch(&mounting.scratch);
 	for (size_t i = 0; i < plan->mount_count; i++)
 		close_fd(&mounting.trees[i]);
 	return r;

@@ -303,6 +303,17 @@ function policyOptions(command: Command): Command {
   return command
     .option("--read <path>", "let it read and execute below this path; may be repeated", collect)
     .option("--write <path>", "let it write below this path too; may be repeated", collect)
+    .option("--exec <path>", "let it execute, and not read, programs below this path; may be repeated", collect)
+    .option("--root <dir>", "give it this directory as its root; all other paths are then inside it")
+    .option(
+      "--map <inside:host[:ro]>",
+      "show it what you have at HOST at INSIDE, to be written unless :ro; may be repeated",
+      collect,
+    )
+    .option("--tmp", "give it an empty /tmp of its own, in memory")
+    .option("--proc", "give it a /proc of its own, which shows its processes alone")
+    .option("--uid <number>", "run it as this user, or, where you may not, show you as this user to it")
+    .option("--gid <number>", "and this group; the same number as --uid unless given")
     .option("--deny <path>", "refuse this path and what is below it although granted; may be repeated", collect)
     .option(
       "--net-allow <rule>",

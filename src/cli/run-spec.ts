@@ -7,10 +7,15 @@ import {
   CallCategory,
   FilesystemPolicySchema,
   HoldPolicySchema,
+  type Identity,
+  IdentitySchema,
   LifetimePolicySchema,
   NetworkPolicySchema,
   type NetworkRuleSchema,
   NoDeciderPolicySchema,
+  type PathMapping,
+  PathMappingSchema,
+  PrivateTmpSchema,
   ProtectionPolicySchema,
   type SandboxSpec,
   SandboxSpecSchema,
@@ -25,6 +30,13 @@ export interface PolicyOptions {
   readonly read?: readonly string[];
   readonly write?: readonly string[];
   readonly deny?: readonly string[];
+  readonly exec?: readonly string[];
+  readonly root?: string;
+  readonly map?: readonly string[];
+  readonly tmp?: boolean;
+  readonly proc?: boolean;
+  readonly uid?: string;
+  readonly gid?: string;
   readonly netAllow?: readonly string[];
   readonly netDeny?: readonly string[];
   readonly bind?: readonly string[];
@@ -44,7 +56,10 @@ export const ASK_TIMEOUT_MS = 5 * 60_000;
 /** Bound on the whole wait of a call, the time behind other questions included. */
 const ASK_MAX_HOLD_MS = 10 * 60_000;
 
-/** Adds what the options say to `base`; lists grow, single values replace. Relative paths start at `callerCwd`. */
+/**
+ * Adds what the options say to `base`; lists grow, single values replace. Relative paths start at `callerCwd`, those
+ * inside another root at "/".
+ */
 export function buildSpec(
   base: SandboxSpec | undefined,
   options: PolicyOptions,
@@ -54,9 +69,18 @@ export function buildSpec(
   const spec = base === undefined ? create(SandboxSpecSchema) : clone(SandboxSpecSchema, base);
   const filesystem = spec.filesystem ?? create(FilesystemPolicySchema);
   const network = spec.network ?? create(NetworkPolicySchema);
-  filesystem.readable.push(...(options.read ?? []).map((path) => resolve(callerCwd, path)));
-  filesystem.writable.push(...(options.write ?? []).map((path) => resolve(callerCwd, path)));
-  filesystem.denied.push(...(options.deny ?? []).map((path) => resolve(callerCwd, path)));
+  if (options.root !== undefined) filesystem.root = resolve(callerCwd, options.root);
+  const insideCwd = filesystem.root === "" ? callerCwd : "/";
+  const trees = (paths: readonly string[] = []) => paths.map((path) => resolve(insideCwd, path));
+  filesystem.readable.push(...trees(options.read));
+  filesystem.writable.push(...trees(options.write));
+  filesystem.executable.push(...trees(options.exec));
+  filesystem.denied.push(...trees(options.deny));
+  filesystem.mappings.push(...(options.map ?? []).map((text) => mappingOf(text, callerCwd)));
+  if (options.tmp === true) filesystem.privateTmp ??= create(PrivateTmpSchema);
+  if (options.proc === true) filesystem.privateProc = true;
+  const identity = identityOf(options);
+  if (identity !== undefined) spec.runAs = identity;
   if (options.baseline === false) filesystem.baseline = Baseline.NONE;
   const widened = create(NetworkPolicySchema, {
     allow: (options.netAllow ?? []).map((text) => named("--net-allow", text, ruleOf)),
@@ -90,6 +114,31 @@ export function buildSpec(
   return spec;
 }
 
+/** Throws UsageError. */
+function mappingOf(text: string, callerCwd: string): PathMapping {
+  const [inside = "", host = "", mode = "rw", ...rest] = text.split(":");
+  if (!inside.startsWith("/") || host === "" || rest.length > 0 || !["ro", "rw"].includes(mode)) {
+    throw new UsageError(`--map ${text}: write INSIDE:HOST or INSIDE:HOST:ro, as in --map /data:/srv/data:ro`);
+  }
+  return create(PathMappingSchema, { inside, host: resolve(callerCwd, host), readOnly: mode === "ro" });
+}
+
+/** Throws UsageError. */
+function identityOf({ uid, gid }: PolicyOptions): Identity | undefined {
+  if (uid === undefined && gid === undefined) return undefined;
+  if (uid === undefined) throw new UsageError("--gid needs --uid, as in --uid 1000 --gid 100");
+  return create(IdentitySchema, {
+    uid: idOf(uid, "--uid"),
+    gid: gid === undefined ? idOf(uid, "--uid") : idOf(gid, "--gid"),
+  });
+}
+
+function idOf(text: string, option: string): number {
+  const id = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(id < 0xffffffff)) throw new UsageError(`${option} ${text}: write a number, as in ${option} 1000`);
+  return id;
+}
+
 /**
  * Holds each execve, connect and write-open that nothing settles, and lets an answer open any file for
  * writing or reach any TCP destination: with a person who answers, the person is the ceiling.
@@ -121,6 +170,8 @@ export interface ProcessOptions {
 export interface ProcessSetting {
   readonly callerCwd: string;
   readonly callerEnv: Readonly<Record<string, string | undefined>>;
+  /** Where relative directories start inside, when not at `callerCwd`. */
+  readonly insideCwd?: string;
   /** Directory when --cwd is not given. */
   readonly defaultCwd: string;
   readonly terminal: { readonly columns: number; readonly rows: number } | undefined;
@@ -147,7 +198,7 @@ export function buildProcess(argv: readonly string[], options: ProcessOptions, s
     argv: [...argv],
     env,
     clearEnv: options.clearEnv === true,
-    cwd: options.cwd === undefined ? setting.defaultCwd : resolve(callerCwd, options.cwd),
+    cwd: options.cwd === undefined ? setting.defaultCwd : resolve(setting.insideCwd ?? callerCwd, options.cwd),
     stdin: terminal === undefined && setting.stdin ? StdinMode.PIPE : StdinMode.CLOSED,
     outputOverflow: OutputOverflow.WAIT,
   };

@@ -43,10 +43,13 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
   const holdMs = options.hold === undefined ? undefined : parseDurationMs(options.hold);
   const spec = buildSpec(base, { ...options, ask, holdMs }, process.cwd(), timeoutMs);
   const terminal = chooseTerminal(options.tty, detach);
+  const hasRoot = (spec.filesystem?.root ?? "") !== "";
+  const isLocal = named === "" || isLocalSocket(named) || named.startsWith("/");
   const processSpec = buildProcess(argv, options, {
     callerCwd: process.cwd(),
     callerEnv: process.env,
-    defaultCwd: named === "" || isLocalSocket(named) || named.startsWith("/") ? process.cwd() : "/",
+    ...(hasRoot ? { insideCwd: "/" } : {}),
+    defaultCwd: isLocal && !hasRoot ? process.cwd() : "/",
     terminal: terminal?.size(),
     stdin: !detach && options.answers !== "-",
   });

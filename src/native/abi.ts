@@ -146,6 +146,7 @@ export const MOUNT_OP = {
   hide: 6,
   writable: 7,
   readOnly: 8,
+  link: 9,
 } as const;
 export const MOUNT_FLAG = { readOnly: 1 << 0, optional: 1 << 1, make: 1 << 2 } as const;
 export const MAX_MOUNTS = 1024;

@@ -26,6 +26,9 @@ export interface HostFeatures {
   readonly arch: Arch;
   readonly kernelRelease: string;
   readonly uid: number;
+  readonly gid: number;
+  /** This process may take on any uid and gid. */
+  readonly canSetIds: boolean;
   /** 0 when there is none. */
   readonly landlockAbi: number;
   /** A filter can have a listener. */
@@ -63,6 +66,8 @@ export const FILTER_FLAG = { newListener: 1 << 3, waitKillable: 1 << 5 } as cons
 const CLONE_NEWNS = 0x00020000;
 const CLONE_NEWUSER = 0x10000000;
 const CLONE_NEWPID = 0x20000000;
+const CAP_SETGID = 6;
+const CAP_SETUID = 7;
 const CAP_SETPCAP = 8;
 
 /** Throws on an architecture that has no table of system calls. */
@@ -81,7 +86,9 @@ export function probeHost(probe: HostProbe): Host {
   const features: HostFeatures = {
     arch,
     kernelRelease: release(),
-    uid: process.getuid?.() ?? 0,
+    uid: process.geteuid?.() ?? 0,
+    gid: process.getegid?.() ?? 0,
+    canSetIds: probe.capability(CAP_SETUID) === 1 && probe.capability(CAP_SETGID) === 1,
     landlockAbi: Math.max(0, landlock),
     listener,
     waitKillable: killable,

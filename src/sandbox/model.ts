@@ -20,22 +20,49 @@ export interface SandboxSpec {
   readonly protections: ProtectionPolicy;
   readonly lifetime: LifetimePolicy;
   readonly journal: JournalPolicy;
+  /** Undefined: the service's own. */
+  readonly runAs: Identity | undefined;
   /** Born in its own PID namespace, so that a checkpoint can restore the same pids. */
   readonly checkpointable: boolean;
 }
 
-/** Absolute paths of trees. Nothing is accessible that is not listed. */
+export interface Identity {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/** Absolute paths of trees, as the sandbox sees them. Nothing is accessible that is not listed. */
 export interface FilesystemPolicy {
   /** `sane` also grants what an ordinary dynamically linked program reads to start. */
   readonly baseline: "sane" | "none";
   readonly readable: readonly string[];
   readonly writable: readonly string[];
+  /** Trees whose programs may be executed and not read. */
+  readonly executable: readonly string[];
   /** Trees refused even below a listed one, and whatever a verdict says. */
   readonly denied: readonly string[];
   /** Trees that a verdict may open for reading, although the program itself may not. */
   readonly grantableReadable: readonly string[];
   /** Trees that a verdict may open for writing, although the program itself may not. */
   readonly grantableWritable: readonly string[];
+  /** Host directory that is the sandbox's root; empty: the host's. */
+  readonly root: string;
+  readonly mappings: readonly PathMapping[];
+  /** A /tmp of the sandbox's own, in memory. */
+  readonly privateTmp: PrivateTmp | undefined;
+  /** A /proc that shows the sandbox's own processes alone. */
+  readonly privateProc: boolean;
+}
+
+/** What the host has at one path, shown at another. It may be read, and written unless it is read-only. */
+export interface PathMapping {
+  readonly inside: string;
+  readonly host: string;
+  readonly readOnly: boolean;
+}
+
+export interface PrivateTmp {
+  readonly sizeBytes: bigint;
 }
 
 /** What is denied is refused, then what is allowed is reached, and all else is refused. */

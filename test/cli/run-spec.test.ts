@@ -49,6 +49,49 @@ describe("the policy options of run", () => {
     assert.deepEqual(base.filesystem?.readable, ["/srv"]);
   });
 
+  it("take paths as inside the root where there is one, and what is mapped from where the command was typed", () => {
+    const options = {
+      root: "tree",
+      read: ["bin"],
+      exec: ["/opt"],
+      map: ["/data:../data", "/usr:/usr:ro"],
+      tmp: true,
+      proc: true,
+      uid: "1000",
+    };
+    const { filesystem, runAs } = toJson(SandboxSpecSchema, buildSpec(undefined, options, "/home/me", 0)) as never;
+    assert.deepEqual(filesystem, {
+      root: "/home/me/tree",
+      readable: ["/bin"],
+      executable: ["/opt"],
+      mappings: [
+        { inside: "/data", host: "/home/data" },
+        { inside: "/usr", host: "/usr", readOnly: true },
+      ],
+      privateTmp: {},
+      privateProc: true,
+    });
+    assert.deepEqual(runAs, { uid: 1000, gid: 1000 });
+  });
+
+  it("name a bad mapping or id by its option, with an example", () => {
+    for (const map of ["data:/srv", "/data", "/data:/srv:rx", "/data:/srv:ro:x"]) {
+      assert.throws(
+        () => buildSpec(undefined, { map: [map] }, "/", 0),
+        /^UsageError: --map .*--map \/data:\/srv\/data:ro/,
+      );
+    }
+    for (const options of [
+      { uid: "me" },
+      { uid: "-1" },
+      { uid: "4294967295" },
+      { uid: "1", gid: "staff" },
+      { gid: "1" },
+    ]) {
+      assert.throws(() => buildSpec(undefined, options, "/", 0), /^UsageError: --[ug]id .*as in --/);
+    }
+  });
+
   it("hold nothing without --ask, and with it execve, connect and write-opens that an answer may allow", () => {
     assert.equal(buildSpec(undefined, {}, "/", 0).holds, undefined);
     const { holds, filesystem, network } = buildSpec(undefined, { ask: true }, "/", 0);

@@ -155,12 +155,6 @@ const unimplemented: readonly Case[] = [
   { what: "http", spec: { http: { allow: [{ method: "*", host: "*", path: "**" }] } }, refusal: later("spec.http") },
   { what: "determinism", spec: { determinism: { sortedDirectories: true } }, refusal: later("spec.determinism") },
   { what: "a working directory", spec: { workdir: { lower: "/srv" } }, refusal: later("spec.workdir") },
-  { what: "a root", spec: { filesystem: { root: "/srv" } }, refusal: later("spec.filesystem.root") },
-  {
-    what: "mappings",
-    spec: { filesystem: { mappings: [{ inside: "/a", host: "/b" }] } },
-    refusal: later("spec.filesystem.mappings"),
-  },
   { what: "virtual ports", spec: { network: { remapPorts: true } }, refusal: later("spec.network.remap_ports") },
   { what: "a disk limit", spec: { limits: { diskBytes: 1n } }, refusal: later("spec.limits.disk_bytes") },
   { what: "a journal of its own", spec: { journal: { maxEvents: 5 } }, refusal: later("spec.journal.max_events") },

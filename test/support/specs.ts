@@ -6,6 +6,8 @@ export const CAPABLE_HOST: HostFeatures = {
   arch: "x86_64",
   kernelRelease: "6.18.0",
   uid: 0,
+  gid: 0,
+  canSetIds: true,
   landlockAbi: 7,
   listener: true,
   waitKillable: true,
@@ -30,9 +32,11 @@ export const ANY_CALL: CallMatch = {
 };
 
 export type SpecParts = {
-  readonly [Part in keyof SandboxSpec]?: SandboxSpec[Part] extends readonly unknown[] | boolean | string
+  readonly [Part in keyof SandboxSpec]?: Part extends "runAs"
     ? SandboxSpec[Part]
-    : Partial<SandboxSpec[Part]>;
+    : SandboxSpec[Part] extends readonly unknown[] | boolean | string
+      ? SandboxSpec[Part]
+      : Partial<SandboxSpec[Part]>;
 };
 
 /** The spec of a sandbox that may do nothing but start, with some parts said otherwise. */
@@ -47,6 +51,11 @@ export function specOf(parts: SpecParts = {}): SandboxSpec {
       denied: [],
       grantableReadable: [],
       grantableWritable: [],
+      executable: [],
+      root: "",
+      mappings: [],
+      privateTmp: undefined,
+      privateProc: false,
       ...parts.filesystem,
     },
     network: { allow: [], deny: [], grantable: [], bind: [], ...parts.network },
@@ -65,6 +74,7 @@ export function specOf(parts: SpecParts = {}): SandboxSpec {
     protections: { mayDegrade: [], disabled: [], ...parts.protections },
     lifetime: { maxDurationMs: 0, maxUnattendedMs: 0, retainAfterExitMs: 0, ...parts.lifetime },
     journal: { maxOutputBytes: 65_536, recordAutomatic: false, ...parts.journal },
+    runAs: parts.runAs,
     checkpointable: parts.checkpointable ?? false,
   };
 }

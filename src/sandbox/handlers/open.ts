@@ -1,3 +1,4 @@
+import { readFileSync } from "node:fs";
 import type { Call } from "../../engine/call.js";
 import type { Deferred, Handler } from "../../engine/loop.js";
 import { deferred, refuse, type Verdict } from "../../engine/verdict.js";
@@ -28,6 +29,14 @@ interface OpenShape {
   flags(call: Call): number;
 }
 
+const O_PATH = 0o10000000;
+
+/** Of a descriptor of this process. proc(5), /proc/pid/fdinfo. */
+function isPathOnly(fd: number): boolean {
+  const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))?.[1] ?? "";
+  return (Number.parseInt(flags, 8) & O_PATH) !== 0;
+}
+
 function isWrite(flags: number): boolean {
   return (flags & O_ACCMODE) !== 0 || (flags & (O_CREAT | O_TRUNC | O_TMPFILE_BIT)) !== 0;
 }
@@ -47,6 +56,11 @@ function openHandler(mediator: Mediator, shape: OpenShape): Handler<EngineSandbo
     const copy = tasks.takeFd(pidfd, fd);
     tasks.close(pidfd);
     if (copy < 0) return { kind: "errno", errno: ENOENT };
+    // It names a file that was never opened: reopening it would grant something, and it cannot be handed over.
+    if (isPathOnly(copy)) {
+      tasks.close(copy);
+      return { kind: "errno", errno: EACCES };
+    }
     return { kind: "fd", fd: copy, closeOnExec: (flags & O_CLOEXEC) !== 0 };
   }
 

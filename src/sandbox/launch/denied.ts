@@ -10,6 +10,7 @@ import { beneath, byteString, bytesOf, textOf } from "../policy/byte-paths.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import type { TreeRule } from "../policy/sane.js";
 import { contradiction } from "../policy/validate.js";
+import { placesInside, shownTrees, type View } from "../policy/view.js";
 import { encodePathRule, type FileIdentity, type PathRule } from "./encode.js";
 import { type MountTable, readMountTable } from "./mount-table.js";
 
@@ -28,6 +29,8 @@ interface DeniedPlace {
 
 export interface DeniedPlan {
   readonly places: readonly DeniedPlace[];
+  /** Paths that a mount hides, where the sandbox has a view of its own; no rule need be carved then. */
+  readonly hidden: readonly string[];
   /** Rules that grant what `rules` do, without what is denied. */
   carve(rules: readonly TreeRule[]): PathRule[];
   /** The places in writable trees: Landlock does not keep modes, owners, times and attributes from being changed. */
@@ -37,7 +40,7 @@ export interface DeniedPlan {
 }
 
 /** Undefined when nothing is denied. Throws `SandboxError` naming the entry. */
-export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger): DeniedPlan | undefined {
+export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger, view: View): DeniedPlan | undefined {
   if (filesystem.denied.length === 0) return undefined;
   if (!ledger.need("landlock_fs")) {
     throw new SandboxError("failed_precondition", "spec.filesystem.denied: without Landlock nothing can be denied", {
@@ -46,12 +49,15 @@ export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger
       metadata: { protection: "landlock_fs" },
     });
   }
-  const places = findPlaces(filesystem.denied, readMountTable());
-  refuseUseless(filesystem, places);
+  const places = findPlaces(filesystem.denied, readMountTable(), view);
+  if (!view.isOwn) refuseUseless(filesystem, places);
+  const trees = shownTrees(filesystem);
   return {
     places,
-    carve: (rules) => carve(rules, places),
+    hidden: view.isOwn ? places.flatMap(({ path }) => placesInside(trees, textOf(path))) : [],
+    carve: (rules) => (view.isOwn ? [...rules] : carve(rules, places)),
     unchanged() {
+      if (view.isOwn) return []; // it is hidden
       const writable = filesystem.writable.map(realPath);
       return places
         .filter(({ path }) => writable.some((tree) => tree !== undefined && beneath(path, tree)))
@@ -66,11 +72,11 @@ export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger
   };
 }
 
-function findPlaces(denied: readonly string[], mounts: MountTable): readonly DeniedPlace[] {
+function findPlaces(denied: readonly string[], mounts: MountTable, view: View): readonly DeniedPlace[] {
   const found = new Map<string, DeniedPlace>();
   denied.forEach((entry, index) => {
     const field = `spec.filesystem.denied[${index}]`;
-    for (const path of mounts.placesOf(resolved(entry, field))) {
+    for (const path of mounts.placesOf(view.isOwn ? resolvedInside(entry, field, view) : resolved(entry, field))) {
       found.set(path, { path, identity: identityOf(statSync(bytesOf(path), { bigint: true })) });
     }
     if (found.size > MAX_PLACES) throw tooMany(field, `${found.size} mounts show parts of it`);
@@ -89,6 +95,17 @@ function resolved(entry: string, field: string): string {
       { reason: "LAUNCH_FAILED", field, metadata: { errno: code, argument: entry }, cause: error },
     );
   }
+}
+
+/** Of a view of the sandbox's own: the host's path of what is denied in it. */
+function resolvedInside(entry: string, field: string, view: View): string {
+  const host = view.resolve(entry)?.host;
+  if (host !== undefined) return resolved(host, field);
+  throw new SandboxError(
+    "failed_precondition",
+    `${field}: ${entry} cannot be denied, because the sandbox's view has nothing of the host there; name a path that exists`,
+    { reason: "LAUNCH_FAILED", field, metadata: { errno: "ENOENT", argument: entry } },
+  );
 }
 
 /** A tree that is listed and lies in a denied one would grant nothing. */

@@ -8,6 +8,7 @@ import { BASELINE_RULE, type EnginePolicy } from "../policy/engine-policy.js";
 import type { Mediation } from "../policy/mediation.js";
 import { formatBlock, isAnyHost, parseBlock } from "../policy/network.js";
 import { HARMLESS_FILES } from "../policy/sane.js";
+import type { View } from "../policy/view.js";
 import { type Baseline, type Trees, withRealPath } from "./layers.js";
 import type { NetworkPlan } from "./network.js";
 
@@ -18,11 +19,15 @@ export function enginePolicyOf(
   trees: Trees,
   baseline: Baseline,
   host: HostFeatures,
+  view: View,
 ): EnginePolicy {
   const mediatesOpens = mediation.holdOpen !== "none";
   const isSane = spec.filesystem.baseline === "sane";
-  const own = mediatesOpens ? [...(isSane ? baseline.resolved() : []), ...trees.program.flatMap(withRealPath)] : [];
-  const pathsWith = (right: number) => own.filter(({ access }) => (access & right) !== 0).map(({ path }) => path);
+  const own = mediatesOpens
+    ? [...(isSane ? baseline.resolved(view) : []), ...trees.program.flatMap((rule) => withRealPath(rule, view))]
+    : [];
+  const pathsWith = (right: number) =>
+    own.filter(({ access, executeOnly }) => executeOnly !== true && (access & right) !== 0).map(({ path }) => path);
   return {
     rules: mediatesOpens && isSane ? [...mediation.rules, HARMLESS] : mediation.rules,
     triggers: mediation.triggers,

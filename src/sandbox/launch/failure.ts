@@ -61,7 +61,19 @@ const DENIED_HELP: Readonly<Record<string, string>> = {
 
 /** Steps of the stage `mounts`, as the warden's child names them, and where they come from. */
 const MOUNT_FIELDS: Readonly<Record<string, string>> = {
+  root: "spec.filesystem.root",
+  bind: "spec.filesystem.mappings",
+  tmpfs: "spec.filesystem.private_tmp",
+  proc: "spec.filesystem.private_proc",
   writable: "spec.filesystem.writable",
+};
+
+/** What usually helps there, by errno; else that a path is missing. */
+const MOUNT_REMEDIES: Readonly<Record<string, string>> = {
+  "proc EPERM":
+    "this host's /proc is covered in part, as in a container, and then only root may mount another: run the service as root, or lift that",
+  "root ENOTDIR": "name a directory",
+  "bind ENOTDIR": "show a directory over a directory, a file over a file",
 };
 
 /** The refusal for a launch that failed at a stage; names stage, system call, errno and argument. */
@@ -73,8 +85,9 @@ export function launchFailure(stage: Stage, errno: number, subject: string): San
   }
   if (stage !== "mounts") return stageFailure(stage, STAGE_HELP[stage], errno, subject);
   const [step = "", path = ""] = subject.split(/ (.*)/s);
+  const remedy = MOUNT_REMEDIES[`${step} ${errnoName(errno)}`] ?? "name paths that exist";
   const field = MOUNT_FIELDS[step] ?? "spec.filesystem";
-  return stageFailure(stage, { syscall: `mount (${step})`, field, remedy: "name paths that exist" }, errno, path);
+  return stageFailure(stage, { syscall: `mount (${step})`, field, remedy }, errno, path);
 }
 
 function stageFailure(stage: Stage, help: Help | undefined, errno: number, argument: string): SandboxError {

@@ -1,5 +1,4 @@
 /** The two Landlock layers: of the program, and of what acts for it. */
-import { realpathSync } from "node:fs";
 import {
   FS,
   type HandledRights,
@@ -13,8 +12,10 @@ import type { HostFeatures } from "../host.js";
 import type { ProcessSpec, SandboxSpec } from "../model.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { baselineTrees, programTrees, type TreeRule } from "../policy/sane.js";
+import { PROC, type View } from "../policy/view.js";
 import type { DeniedPlan } from "./denied.js";
 import { type EncodedRules, encodePathRules, encodeRuleset, NOTHING, type PortRule } from "./encode.js";
+import { writableTrees } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
 import { searchPathOf } from "./process.js";
 
@@ -36,13 +37,13 @@ export interface Baseline {
   readonly rules: readonly TreeRule[];
   encode(handledFs: number): EncodedRules;
   /** Paths with every link followed. */
-  resolved(): readonly TreeRule[];
+  resolved(view: View): readonly TreeRule[];
 }
 
 export function createBaseline(): Baseline {
   const rules = baselineTrees();
   const encoded = new Map<number, EncodedRules>();
-  let resolved: readonly TreeRule[] | undefined;
+  let onHost: readonly TreeRule[] | undefined;
   return {
     rules,
     encode(handledFs) {
@@ -50,9 +51,10 @@ export function createBaseline(): Baseline {
       encoded.set(handledFs, known);
       return known;
     },
-    resolved() {
-      resolved ??= rules.flatMap(withRealPath);
-      return resolved;
+    resolved(view) {
+      if (view.isOwn) return rules.flatMap((rule) => withRealPath(rule, view));
+      onHost ??= rules.flatMap((rule) => withRealPath(rule, view));
+      return onHost;
     },
   };
 }
@@ -63,15 +65,22 @@ export interface Trees {
   readonly grantable: readonly TreeRule[];
 }
 
-export function planTrees({ filesystem }: SandboxSpec, process: ProcessSpec): Trees {
+export function planTrees({ filesystem }: SandboxSpec, process: ProcessSpec, view: View): Trees {
   const rule = (access: number) => (path: string) => ({ path, access, optional: false });
+  // The kernel wants both to execute; the engine, which sees every open, refuses to read.
+  const executable = (path: string) => ({ ...rule(FS.execute | FS.readFile)(path), executeOnly: true });
   const cwd = process.cwd === "" ? "/" : process.cwd;
   const program = process.argv[0] ?? "";
   return {
     program: [
       ...filesystem.readable.map(rule(READ_TREE)),
-      ...filesystem.writable.map(rule(WRITE_TREE)),
-      ...(filesystem.baseline === "sane" ? programTrees({ program, cwd, searchPath: searchPathOf(process) }) : []),
+      ...writableTrees(filesystem).map(rule(WRITE_TREE)),
+      ...filesystem.mappings.filter(({ readOnly }) => readOnly).map(({ inside }) => rule(READ_TREE)(inside)),
+      ...(filesystem.privateProc ? [rule(FS.readFile | FS.readDir)(PROC)] : []),
+      ...filesystem.executable.map(executable),
+      ...(filesystem.baseline === "sane"
+        ? programTrees({ program, cwd, searchPath: searchPathOf(process) }, view)
+        : []),
     ],
     grantable: [
       ...filesystem.grantableReadable.map(rule(READ_TREE)),
@@ -117,10 +126,7 @@ function portRules(
   return [...rules(connect, NET.connectTcp), ...rules(bind, NET.bindTcp)];
 }
 
-export function withRealPath(rule: TreeRule): TreeRule[] {
-  try {
-    return [{ ...rule, path: realpathSync.native(rule.path) }];
-  } catch {
-    return []; // what is missing grants nothing
-  }
+export function withRealPath(rule: TreeRule, view: View): TreeRule[] {
+  const place = view.resolve(rule.path);
+  return place === undefined ? [] : [{ ...rule, path: place.inside }]; // what is missing grants nothing
 }

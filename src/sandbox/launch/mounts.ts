@@ -4,10 +4,12 @@
  */
 import { MOUNT, MOUNT_FLAG, MOUNT_OP, PLAN_FLAG } from "../../native/abi.js";
 import type { HostFeatures } from "../host.js";
-import type { SandboxSpec } from "../model.js";
+import type { FilesystemPolicy, SandboxSpec } from "../model.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { isBeneath } from "../policy/trees.js";
+import { hasOwnView, PRIVATE_TMP, PROC, ROOT_DEVICES } from "../policy/view.js";
 import { NOTHING } from "./encode.js";
+import { cannotEnforce } from "./refusals.js";
 
 /**
  * What the calls that change modes, owners, times and attributes of files may reach: `none`, refused by the filter;
@@ -33,7 +35,7 @@ export interface ShownFile {
   readonly mode: number;
 }
 
-export interface ViewPlan {
+export interface MountPlan {
   /** PLAN_FLAGs. */
   readonly flags: number;
   readonly mounts: Buffer;
@@ -51,48 +53,75 @@ export function mountNamespaceOf({ protections }: SandboxSpec, host: HostFeature
   return host.userMountNamespaces && !off("user_namespace") ? "user" : undefined;
 }
 
-/** Throws `SandboxError` (PROTECTION_UNAVAILABLE) where the needs cannot be met. */
-export function planView(spec: SandboxSpec, needs: ViewNeeds, host: HostFeatures, ledger: ProtectionLedger): ViewPlan {
+/** What hides the host-wide parts of /proc; looked for once. */
+export type ProcSecrets = () => readonly string[];
+
+/** Throws `SandboxError` (PROTECTION_UNAVAILABLE) where the spec or the needs cannot be met. */
+export function planMounts(
+  spec: SandboxSpec,
+  needs: ViewNeeds,
+  host: HostFeatures,
+  ledger: ProtectionLedger,
+  procSecrets: ProcSecrets,
+): MountPlan {
+  const { filesystem } = spec;
   const kind = mountNamespaceOf(spec, host);
-  const metadata = planMetadata(spec, needs, kind !== undefined);
-  const isNeeded = needs.files.length > 0 || needs.hidden.length > 0;
-  if (!isNeeded && metadata !== "mounts") {
+  const metadata = planMetadata(filesystem, needs, kind !== undefined);
+  const required = requiredBy(filesystem, needs);
+  if (required === undefined && metadata !== "mounts") {
     if (metadata === "mediated" && kind === undefined) ledger.excuse("mount_namespace");
     return { flags: 0, mounts: NOTHING, metadata };
   }
-  if (!ledger.need("mount_namespace") || (kind === "user" && !ledger.need("user_namespace"))) {
-    return { flags: 0, mounts: NOTHING, metadata };
-  }
+  const isThere = ledger.need("mount_namespace") && (kind !== "user" || ledger.need("user_namespace"));
+  if (!isThere) throw cannotEnforce(required ?? "spec.filesystem", "without mount_namespace, this");
   const steps: MountStep[] = [
-    ...needs.files.map((file) => ({ op: MOUNT_OP.file, ...file, flags: MOUNT_FLAG.readOnly })),
-    ...needs.hidden.map((path) => ({ op: MOUNT_OP.hide, path })),
-    ...(metadata === "mounts" ? readOnlySteps(spec.filesystem.writable, needs.unchanged) : []),
+    ...viewSteps(filesystem, procSecrets),
+    ...needs.files.map((file) => ({ op: MOUNT_OP.file, ...file, flags: MOUNT_FLAG.readOnly | MOUNT_FLAG.make })),
+    ...needs.hidden.map((path) => ({ op: MOUNT_OP.hide, path, flags: MOUNT_FLAG.optional })),
+    ...(metadata === "mounts" ? readOnlySteps(filesystem, needs.unchanged) : []),
   ];
   return {
     flags:
       PLAN_FLAG.newMountNamespace |
       (kind === "user" ? PLAN_FLAG.newUserNamespace : 0) |
-      (needs.files.length === 0 ? PLAN_FLAG.samePaths : 0),
+      (needs.files.length === 0 && !hasOwnView(filesystem) ? PLAN_FLAG.samePaths : 0),
     mounts: encodeMounts(steps),
     metadata,
   };
 }
 
-function planMetadata({ filesystem }: SandboxSpec, { unchanged }: ViewNeeds, canMount: boolean): MetadataPlan {
-  const { writable, grantableWritable } = filesystem;
+/** The field that cannot do without mounts. */
+function requiredBy(filesystem: FilesystemPolicy, { files, hidden }: ViewNeeds): string | undefined {
+  if (filesystem.root !== "") return "spec.filesystem.root";
+  if (filesystem.mappings.length > 0) return "spec.filesystem.mappings";
+  if (filesystem.privateTmp !== undefined) return "spec.filesystem.private_tmp";
+  if (filesystem.privateProc) return "spec.filesystem.private_proc";
+  return files.length > 0 || hidden.length > 0 ? "spec.filesystem" : undefined;
+}
+
+/** What the program may write without a verdict. */
+export function writableTrees({ writable, mappings, privateTmp }: FilesystemPolicy): readonly string[] {
+  return [
+    ...writable,
+    ...mappings.filter(({ readOnly }) => !readOnly).map(({ inside }) => inside),
+    ...(privateTmp === undefined ? [] : [PRIVATE_TMP]),
+  ];
+}
+
+function planMetadata(filesystem: FilesystemPolicy, { unchanged }: ViewNeeds, canMount: boolean): MetadataPlan {
+  const writable = writableTrees(filesystem);
   if (writable.length === 0) return "none";
   if (writable.includes("/") && unchanged.length === 0) return "everywhere";
   if (writable.includes("/") || unchanged.length > MAX_UNCHANGED) return "mediated";
   // What a verdict may open for writing must be mounted so, and then the program's own calls reach it too.
-  return canMount && grantableWritable.length === 0 ? "mounts" : "mediated";
+  return canMount && filesystem.grantableWritable.length === 0 ? "mounts" : "mediated";
 }
 
 /** Everything is made read-only but the writable trees, each with all below it. */
-function readOnlySteps(writable: readonly string[], unchanged: readonly Uint8Array[]): MountStep[] {
+function readOnlySteps(filesystem: FilesystemPolicy, unchanged: readonly Uint8Array[]): MountStep[] {
+  const writable = [...new Set(writableTrees(filesystem))];
   const outermost = writable.filter(
-    (path, index) =>
-      writable.indexOf(path) === index &&
-      !writable.some((other) => other !== path && isBeneath(Buffer.from(path), [other])),
+    (path) => !writable.some((other) => other !== path && isBeneath(Buffer.from(path), [other])),
   );
   return [
     ...unchanged.map((path) => ({ op: MOUNT_OP.bind, path, source: path, flags: MOUNT_FLAG.readOnly })),
@@ -100,6 +129,59 @@ function readOnlySteps(writable: readonly string[], unchanged: readonly Uint8Arr
     { op: MOUNT_OP.readOnly },
   ];
 }
+
+const DEFAULT_TMP_BYTES = 64n << 20n;
+/** So that files without content are bounded too. */
+const BYTES_PER_INODE = 4096n;
+
+function viewSteps(
+  { root, baseline, mappings, privateTmp, privateProc }: FilesystemPolicy,
+  secrets: ProcSecrets,
+): MountStep[] {
+  const steps: MountStep[] = [];
+  const made = MOUNT_FLAG.make;
+  if (root !== "") {
+    steps.push({ op: MOUNT_OP.root, source: root });
+    // The keeper needs one to name what is open. Landlock lets the program read no more of it than of the host's.
+    if (!privateProc) steps.push({ op: MOUNT_OP.bind, path: PROC, source: PROC, flags: made | MOUNT_FLAG.readOnly });
+    if (baseline === "sane") {
+      // They can be written all the same: it is the file, not the device, that a read-only mount keeps as it is.
+      const device = made | MOUNT_FLAG.optional | MOUNT_FLAG.readOnly;
+      steps.push(
+        ...ROOT_DEVICES.map((path) => ({ op: MOUNT_OP.bind, path, source: path, flags: device })),
+        ...DEVICE_LINKS.map(([path, source]) => ({ op: MOUNT_OP.link, path, source })),
+      );
+    }
+  }
+  if (privateProc) {
+    steps.push(
+      { op: MOUNT_OP.proc, path: PROC, flags: made | MOUNT_FLAG.readOnly },
+      ...secrets().map((path) => ({ op: MOUNT_OP.hide, path, flags: MOUNT_FLAG.optional })),
+    );
+  }
+  if (privateTmp !== undefined) {
+    const size = privateTmp.sizeBytes === 0n ? DEFAULT_TMP_BYTES : privateTmp.sizeBytes;
+    const inodes = size / BYTES_PER_INODE + 16n;
+    const content = Buffer.from(`mode=1777,size=${size},nr_inodes=${inodes}`);
+    steps.push({ op: MOUNT_OP.tmpfs, path: PRIVATE_TMP, flags: made, content });
+  }
+  for (const { inside, host, readOnly } of mappings) {
+    steps.push({
+      op: MOUNT_OP.bind,
+      path: inside,
+      source: host,
+      flags: made | (readOnly ? MOUNT_FLAG.readOnly : 0),
+    });
+  }
+  return steps;
+}
+
+const DEVICE_LINKS: readonly (readonly [path: string, target: string])[] = [
+  ["/dev/fd", "/proc/self/fd"],
+  ["/dev/stdin", "/proc/self/fd/0"],
+  ["/dev/stdout", "/proc/self/fd/1"],
+  ["/dev/stderr", "/proc/self/fd/2"],
+];
 
 interface MountStep {
   readonly op: number;

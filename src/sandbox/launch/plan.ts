@@ -10,15 +10,19 @@ import type { EnginePolicy } from "../policy/engine-policy.js";
 import { mediationOf } from "../policy/mediation.js";
 import { createProtectionLedger, type ProtectionLedger } from "../policy/protection-states.js";
 import { validateProcess, validateSpec } from "../policy/validate.js";
+import { viewOf } from "../policy/view.js";
 import { planDenied } from "./denied.js";
 import { encodeLimits, encodeParts, NOTHING, type PlanParts } from "./encode.js";
 import { enginePolicyOf } from "./engine.js";
 import { createFilterCache, filterPolicyOf, planFilterFlags } from "./filter.js";
+import { planIds } from "./ids.js";
 import { createBaseline, encodeLayers, planHandled, planTrees } from "./layers.js";
 import { planUnboundedLimits, resourceLimits } from "./limits.js";
-import { planView } from "./mounts.js";
+import { planMounts } from "./mounts.js";
 import { planNetwork, refuseUnjudgedConnects, withoutOwnPorts } from "./network.js";
+import { hiddenOfProc } from "./proc.js";
 import { processParts } from "./process.js";
+import { cannotEnforce } from "./refusals.js";
 import { mechanismsOf } from "./summary.js";
 
 export { planHeader } from "./encode.js";
@@ -26,8 +30,6 @@ export { planHeader } from "./encode.js";
 export interface LaunchOptions {
   /** Keep a process inside that starts more of them. */
   readonly nursery: boolean;
-  /** Run as these instead of the service's own. Needs the capabilities to change them. */
-  readonly ids?: { readonly uid: number; readonly gid: number };
 }
 
 export interface CompiledLaunch {
@@ -53,6 +55,8 @@ export interface PlanCompiler {
 export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly number[] = () => []): PlanCompiler {
   const baseline = createBaseline();
   const filters = createFilterCache();
+  let secrets: readonly string[] | undefined;
+  const procSecrets = () => (secrets ??= hiddenOfProc());
 
   return {
     compileLaunch(asked, process, options) {
@@ -63,27 +67,34 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
       const ledger = createProtectionLedger(spec.protections, host);
       const network = planNetwork(spec, mediation, ledger);
       const handled = planHandled(network, host, ledger);
-      const trees = planTrees(spec, process);
-      const denied = planDenied(spec, ledger);
+      const view = viewOf(spec.filesystem);
+      const trees = planTrees(spec, process, view);
+      const denied = planDenied(spec, ledger, view);
       const namespaces = planNamespaces(spec, host, ledger);
-      const view = planView(spec, { files: [], hidden: [], unchanged: denied?.unchanged() ?? [] }, host, ledger);
+      const mounts = planMounts(
+        spec,
+        { files: [], hidden: denied?.hidden ?? [], unchanged: denied?.unchanged() ?? [] },
+        host,
+        ledger,
+        procSecrets,
+      );
+      const ids = planIds(spec, host, ledger, namespaces | mounts.flags);
       const filterFlags = planFilterFlags(mediation, network, ledger);
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
       planUnboundedLimits(spec, ledger);
       const hasBounding = planBounding(spec, host, ledger);
-      const filterPolicy = filterPolicyOf(spec, mediation, network, view.metadata, host, filterFlags, handled);
+      const filterPolicy = filterPolicyOf(spec, mediation, network, mounts.metadata, host, filterFlags, handled);
       const filter = filters.get(filterPolicy);
       const layers = encodeLayers(spec, baseline, trees, handled, network, denied);
-      const ids = options.ids ?? { uid: 0, gid: 0 };
       return {
         plan: {
           ...processParts(process),
           flags:
             namespaces |
-            view.flags |
+            mounts.flags |
+            ids.flags |
             (process.terminal === undefined ? 0 : PLAN_FLAG.terminal) |
             (options.nursery ? PLAN_FLAG.nursery : 0) |
-            (options.ids === undefined ? 0 : PLAN_FLAG.setIds) |
             (handled.fs === 0 && handled.net === 0 && handled.scoped === 0 ? PLAN_FLAG.noLandlock : 0) |
             (hasBounding ? 0 : PLAN_FLAG.noBounding),
           uid: ids.uid,
@@ -94,16 +105,16 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
           inner: layers.inner,
           filter: filter.program,
           denied: denied?.encode() ?? NOTHING,
-          mounts: view.mounts,
+          mounts: mounts.mounts,
         },
         summary: {
           notifiedSyscalls: filter.notified,
-          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, view.metadata),
+          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata),
           stages: [],
         },
         protections: ledger.states,
         warnings: [...ledger.warnings, ...network.warnings],
-        engine: enginePolicyOf(spec, mediation, network, trees, baseline, host),
+        engine: enginePolicyOf(spec, mediation, network, trees, baseline, host, view),
       };
     },
     encodePlan: (compiled, launchId, sandboxLaunchId) =>
@@ -129,7 +140,12 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
 }
 
 function planNamespaces(spec: SandboxSpec, host: HostFeatures, ledger: ProtectionLedger): number {
-  if (!spec.checkpointable || !ledger.need("pid_namespace")) return 0;
+  const { privateProc } = spec.filesystem;
+  if (!spec.checkpointable && !privateProc) return 0;
+  if (!ledger.need("pid_namespace")) {
+    if (privateProc) throw cannotEnforce("spec.filesystem.private_proc", "without pid_namespace, this");
+    return 0;
+  }
   if (host.pidNamespaces) return PLAN_FLAG.newPidNamespace;
   return ledger.need("user_namespace") ? PLAN_FLAG.newPidNamespace | PLAN_FLAG.newUserNamespace : 0;
 }

@@ -3,6 +3,7 @@ import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import { ruleCovers } from "../policy/network.js";
+import { hasOwnView } from "../policy/view.js";
 import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
 
@@ -25,7 +26,15 @@ export function mechanismsOf(
   found.set("spec.filesystem.baseline", filesystem.baseline === "sane" ? "landlock" : "");
   each(filesystem.readable, "spec.filesystem.readable", () => "landlock");
   each(filesystem.writable, "spec.filesystem.writable", () => "landlock");
-  each(filesystem.denied, "spec.filesystem.denied", () => "landlock, by granting only what lies beside it");
+  each(filesystem.executable, "spec.filesystem.executable", () => "landlock; reading refused by the engine");
+  each(filesystem.mappings, "spec.filesystem.mappings", () => "mount and landlock");
+  if (filesystem.root !== "") found.set("spec.filesystem.root", "mount namespace");
+  if (filesystem.privateTmp !== undefined) found.set("spec.filesystem.private_tmp", "mount");
+  if (filesystem.privateProc) found.set("spec.filesystem.private_proc", "mount and PID namespace");
+  if (spec.runAs !== undefined) found.set("spec.run_as", "ids");
+  each(filesystem.denied, "spec.filesystem.denied", () =>
+    hasOwnView(filesystem) ? "mount that hides it" : "landlock, by granting only what lies beside it",
+  );
   each(
     filesystem.grantableReadable,
     "spec.filesystem.grantable_readable",

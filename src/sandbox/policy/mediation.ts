@@ -47,6 +47,8 @@ export function mediationOf(spec: SandboxSpec): Mediation {
     if (action.kind !== "allow") needs.add(calls, match.writesOnly, action.kind === "ask");
     return { ...rule, match: withSiblings(match) };
   });
+  // The kernel cannot tell reading from executing; no decider is asked.
+  if (spec.filesystem.executable.length > 0) needs.add(OPEN_CALLS, false, false);
   const held = needs.calls;
   const holdConnect = CONNECT_CALLS.some((name) => held.has(name));
   const special = new Set([...OPEN_CALLS, ...EXEC_CALLS, ...CONNECT_CALLS]);

@@ -2,11 +2,12 @@
  * The `sane` baseline: what an ordinary dynamically linked program reads to start, and the installation of the
  * program that is started. No home directory, no /tmp, and of /proc only the machine's size.
  */
-import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync, realpathSync } from "node:fs";
+import { accessSync, closeSync, constants, existsSync, openSync, readdirSync, readSync } from "node:fs";
 import { homedir } from "node:os";
 import { basename, delimiter, dirname, isAbsolute, join, resolve } from "node:path";
 import { DEVICE_FILE, FS, READ_TREE } from "../../engine/landlock/rights.js";
 import { isBeneath } from "./trees.js";
+import type { View } from "./view.js";
 
 /** One Landlock rule: a tree or a file, and the rights beneath it. */
 export interface TreeRule {
@@ -14,6 +15,8 @@ export interface TreeRule {
   readonly access: number;
   /** A path that is missing grants nothing and is no error. */
   readonly optional: boolean;
+  /** What it grants to read is for execve alone. */
+  readonly executeOnly?: boolean;
 }
 
 const PROGRAM_TREES = [
@@ -133,25 +136,25 @@ export interface ProgramLookup {
  * `<prefix>/bin`, the directories beside it. For a script, those of its interpreter too. Empty when the program is
  * not found: the launch says so.
  */
-export function programTrees(lookup: ProgramLookup): readonly TreeRule[] {
-  const found = findProgram(lookup);
-  return found === undefined ? [] : installationOf(found, INTERPRETER_DEPTH);
+export function programTrees(lookup: ProgramLookup, view: View): readonly TreeRule[] {
+  const found = findProgram(lookup, view);
+  return found === undefined ? [] : installationOf(found, INTERPRETER_DEPTH, view);
 }
 
 /** Interpreters of interpreters, as in execve(2). */
 const INTERPRETER_DEPTH = 4;
 const INSTALLATION_PARTS = ["bin", "lib", "lib64", "libexec", "share", "pyvenv.cfg"];
 
-function findProgram({ program, cwd, searchPath }: ProgramLookup): string | undefined {
+function findProgram({ program, cwd, searchPath }: ProgramLookup, view: View): string | undefined {
   if (program.includes("/")) return resolve(cwd, program);
   return searchPath
     .split(delimiter)
     .map((directory) => resolve(cwd, directory, program))
-    .find(isExecutable);
+    .find((path) => isExecutable(view.isOwn ? view.resolve(path)?.host : path));
 }
 
-function isExecutable(path: string): boolean {
-  if (!existsSync(path)) return false; // without an exception, which costs more than all else here
+function isExecutable(path: string | undefined): boolean {
+  if (path === undefined || !existsSync(path)) return false; // without an exception, which costs more than all else here
   try {
     accessSync(path, constants.X_OK);
     return true;
@@ -160,14 +163,14 @@ function isExecutable(path: string): boolean {
   }
 }
 
-function installationOf(path: string, depth: number): TreeRule[] {
-  const file = realPath(path);
-  if (file === undefined || depth === 0) return [];
+function installationOf(path: string, depth: number, view: View): TreeRule[] {
+  const { inside: file, host } = view.resolve(path) ?? {};
+  if (file === undefined || host === undefined || depth === 0) return [];
   // A link may name an installation of its own, as a Python environment's does.
   const rules = [path, file].filter(isOutside).flatMap(besides);
   if (isOutside(file)) rules.push({ path: file, access: FS.execute | FS.readFile, optional: true });
-  const interpreter = rules.length === 0 ? undefined : interpreterOf(file);
-  return interpreter === undefined ? rules : [...rules, ...installationOf(interpreter, depth - 1)];
+  const interpreter = rules.length === 0 ? undefined : interpreterOf(host);
+  return interpreter === undefined ? rules : [...rules, ...installationOf(interpreter, depth - 1, view)];
 }
 
 function isOutside(path: string): boolean {
@@ -185,14 +188,6 @@ function besides(path: string): TreeRule[] {
 function mayOpen(prefix: string): boolean {
   const parts = prefix.split("/").filter((part) => part !== "");
   return parts.length >= 2 && dirname(prefix) !== "/home" && prefix !== homedir();
-}
-
-function realPath(path: string): string | undefined {
-  try {
-    return realpathSync.native(path);
-  } catch {
-    return undefined;
-  }
 }
 
 const INTERPRETER_LINE_BYTES = 256;

@@ -1,4 +1,5 @@
 /** Checks of a spec and a process that need no host. Each refusal names the field. */
+import { normalize } from "node:path/posix";
 import { invalidField, SandboxError } from "../../base/errors.js";
 import type { BindRule, CallMatch, NetworkRule, PortRange, ProcessSpec, SandboxSpec } from "../model.js";
 import type { Mediation } from "./mediation.js";
@@ -9,9 +10,12 @@ const PATH_MAX = 4096;
 const MAX_TREES = 1024;
 /** Of all trees together; a plan holds them twice. */
 const MAX_TREES_BYTES = 1024 * 1024;
+const MAX_MAPPINGS = 256;
+const MAX_TMP_BYTES = 1n << 50n;
 const MAX_NETWORK_RULES = 1024;
 const MAX_RULES = 1024;
 const MAX_PATTERNS = 1024;
+const NO_ID = 0xffffffff;
 const ALL_PORTS = 65535;
 /** As in execve(2): one string, and all of them. */
 const MAX_STRING_BYTES = 131072;
@@ -21,6 +25,12 @@ const MAX_SIGNAL = 64;
 
 /** Throws `invalid_argument` (INVALID_FIELD or POLICY_CONTRADICTION). */
 export function validateSpec(spec: SandboxSpec, mediation: Mediation): void {
+  if (spec.runAs !== undefined) {
+    // The kernel takes the highest number to mean "none".
+    for (const name of ["uid", "gid"] as const) {
+      if (spec.runAs[name] >= NO_ID) throw invalidField(`spec.run_as.${name}`, `must be below ${NO_ID}`);
+    }
+  }
   validateFilesystem(spec);
   validateNetwork(spec);
   validateRules(spec);
@@ -66,6 +76,7 @@ function validateFilesystem({ filesystem }: SandboxSpec): void {
     readable: filesystem.readable,
     writable: filesystem.writable,
     denied: filesystem.denied,
+    executable: filesystem.executable,
     grantable_readable: filesystem.grantableReadable,
     grantable_writable: filesystem.grantableWritable,
   };
@@ -81,6 +92,27 @@ function validateFilesystem({ filesystem }: SandboxSpec): void {
     .reduce((sum, path) => sum + Buffer.byteLength(path), 0);
   if (bytes > MAX_TREES_BYTES) {
     throw invalidField("spec.filesystem", `its paths are ${bytes} bytes together, ${MAX_TREES_BYTES} are the most`);
+  }
+  validateView(filesystem);
+}
+
+function validateView({ root, mappings, privateTmp }: SandboxSpec["filesystem"]): void {
+  if (root !== "") validatePath(root, "spec.filesystem.root");
+  atMost(mappings, MAX_MAPPINGS, "spec.filesystem.mappings");
+  const taken = new Set<string>();
+  mappings.forEach(({ inside, host }, index) => {
+    const field = `spec.filesystem.mappings[${index}]`;
+    validatePath(inside, `${field}.inside`);
+    validatePath(host, `${field}.host`);
+    const place = normalize(`${inside}/`);
+    if (place === "/")
+      throw invalidField(`${field}.inside`, "the root is no place for a mapping; set spec.filesystem.root");
+    if (place === "/proc/") throw invalidField(`${field}.inside`, "/proc cannot be replaced; see private_proc");
+    if (taken.has(place)) throw invalidField(`${field}.inside`, `${JSON.stringify(inside)} is mapped twice`);
+    taken.add(place);
+  });
+  if (privateTmp !== undefined && privateTmp.sizeBytes > MAX_TMP_BYTES) {
+    throw invalidField("spec.filesystem.private_tmp.size_bytes", `must be at most ${MAX_TMP_BYTES}`);
   }
 }
 

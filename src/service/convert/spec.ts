@@ -221,9 +221,7 @@ function refuseUnimplemented(spec: pb.SandboxSpec): void {
   if (spec.http !== undefined) throw notYet("spec.http");
   if (spec.determinism !== undefined) throw notYet("spec.determinism");
   if (spec.workdir !== undefined) throw notYet("spec.workdir");
-  const { filesystem, network, limits, lifetime } = spec;
-  if (filesystem !== undefined && filesystem.root !== "") throw notYet("spec.filesystem.root");
-  if (filesystem !== undefined && filesystem.mappings.length > 0) throw notYet("spec.filesystem.mappings");
+  const { network, limits, lifetime } = spec;
   if (network?.remapPorts === true) throw notYet("spec.network.remap_ports");
   if (limits !== undefined && limits.diskBytes !== 0n) throw notYet("spec.limits.disk_bytes");
   if (lifetime?.maxUnattended !== undefined) throw notYet("spec.lifetime.max_unattended");
@@ -242,7 +240,12 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
       baseline: filesystem?.baseline === pb.Baseline.NONE ? "none" : "sane",
       readable: filesystem?.readable ?? [],
       writable: filesystem?.writable ?? [],
+      executable: filesystem?.executable ?? [],
       denied: filesystem?.denied ?? [],
+      root: filesystem?.root ?? "",
+      mappings: (filesystem?.mappings ?? []).map(({ inside, host, readOnly }) => ({ inside, host, readOnly })),
+      privateTmp: filesystem?.privateTmp === undefined ? undefined : { sizeBytes: filesystem.privateTmp.sizeBytes },
+      privateProc: filesystem?.privateProc ?? false,
       grantableReadable: filesystem?.grantableReadable ?? [],
       grantableWritable: filesystem?.grantableWritable ?? [],
     },
@@ -287,6 +290,7 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
         journal === undefined || journal.maxOutputBytes === 0 ? defaults.maxOutputBytes : journal.maxOutputBytes,
       recordAutomatic: journal?.recordAutomatic ?? false,
     },
+    runAs: spec.runAs === undefined ? undefined : { uid: spec.runAs.uid, gid: spec.runAs.gid },
     checkpointable: spec.checkpointable,
   };
 }
@@ -339,7 +343,12 @@ export function specToProto(spec: SandboxSpec): Init<typeof pb.SandboxSpecSchema
       baseline: filesystem.baseline === "sane" ? pb.Baseline.SANE : pb.Baseline.NONE,
       readable: [...filesystem.readable],
       writable: [...filesystem.writable],
+      executable: [...filesystem.executable],
       denied: [...filesystem.denied],
+      root: filesystem.root,
+      mappings: filesystem.mappings.map((mapping) => ({ ...mapping })),
+      ...(filesystem.privateTmp === undefined ? {} : { privateTmp: { ...filesystem.privateTmp } }),
+      privateProc: filesystem.privateProc,
       grantableReadable: [...filesystem.grantableReadable],
       grantableWritable: [...filesystem.grantableWritable],
     },
@@ -390,6 +399,7 @@ export function specToProto(spec: SandboxSpec): Init<typeof pb.SandboxSpecSchema
       retainAfterExit: durationFromMs(lifetime.retainAfterExitMs),
     },
     journal: { ...journal },
+    ...(spec.runAs === undefined ? {} : { runAs: { ...spec.runAs } }),
     checkpointable: spec.checkpointable,
   };
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { FS, READ_TREE } from "../../../src/engine/landlock/rights.js";
 import { baselineTrees, programTrees } from "../../../src/sandbox/policy/sane.js";
 import { isBeneath } from "../../../src/sandbox/policy/trees.js";
+import { HOST_VIEW } from "../../../src/sandbox/policy/view.js";
 
 function program(path: string, content = "\x7fELF"): void {
   writeFileSync(path, content);
@@ -55,7 +56,7 @@ describe("the installation of a program", () => {
   });
 
   const trees = (name: string, parts: { cwd?: string; searchPath?: string } = {}) =>
-    programTrees({ program: name, cwd: "/", searchPath: "/usr/bin:/bin", ...parts });
+    programTrees({ program: name, cwd: "/", searchPath: "/usr/bin:/bin", ...parts }, HOST_VIEW);
   const paths = (...args: Parameters<typeof trees>) => trees(...args).map(({ path }) => path);
 
   it("is nothing more for what the baseline covers, or for what does not exist", () => {

@@ -16,7 +16,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file sandgate/v1/policy.proto.
  */
 export const file_sandgate_v1_policy: GenFile = /*@__PURE__*/
-  fileDesc("ChhzYW5kZ2F0ZS92MS9wb2xpY3kucHJvdG8SC3NhbmRnYXRlLnYxIoAFCgtTYW5kYm94U3BlYxIUCgxkaXNwbGF5X25hbWUYASABKAkSNAoGbGFiZWxzGAIgAygLMiQuc2FuZGdhdGUudjEuU2FuZGJveFNwZWMuTGFiZWxzRW50cnkSMQoKZmlsZXN5c3RlbRgDIAEoCzIdLnNhbmRnYXRlLnYxLkZpbGVzeXN0ZW1Qb2xpY3kSKwoHbmV0d29yaxgEIAEoCzIaLnNhbmRnYXRlLnYxLk5ldHdvcmtQb2xpY3kSJQoEaHR0cBgFIAEoCzIXLnNhbmRnYXRlLnYxLkh0dHBQb2xpY3kSIwoGbGltaXRzGAYgASgLMhMuc2FuZGdhdGUudjEuTGltaXRzEi0KC2RldGVybWluaXNtGAcgASgLMhguc2FuZGdhdGUudjEuRGV0ZXJtaW5pc20SKQoHd29ya2RpchgIIAEoCzIYLnNhbmRnYXRlLnYxLldvcmtkaXJTcGVjEiYKBWhvbGRzGAkgASgLMhcuc2FuZGdhdGUudjEuSG9sZFBvbGljeRIgCgVydWxlcxgKIAMoCzIRLnNhbmRnYXRlLnYxLlJ1bGUSMgoLcHJvdGVjdGlvbnMYCyABKAsyHS5zYW5kZ2F0ZS52MS5Qcm90ZWN0aW9uUG9saWN5Ei0KCGxpZmV0aW1lGAwgASgLMhsuc2FuZGdhdGUudjEuTGlmZXRpbWVQb2xpY3kSKwoHam91cm5hbBgNIAEoCzIaLnNhbmRnYXRlLnYxLkpvdXJuYWxQb2xpY3kSFgoOY2hlY2twb2ludGFibGUYDiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASLhAQoQRmlsZXN5c3RlbVBvbGljeRIQCghyZWFkYWJsZRgBIAMoCRIQCgh3cml0YWJsZRgCIAMoCRIOCgZkZW5pZWQYAyADKAkSDAoEcm9vdBgEIAEoCRIqCghtYXBwaW5ncxgFIAMoCzIYLnNhbmRnYXRlLnYxLlBhdGhNYXBwaW5nEhoKEmdyYW50YWJsZV9yZWFkYWJsZRgGIAMoCRIaChJncmFudGFibGVfd3JpdGFibGUYByADKAkSJwoIYmFzZWxpbmUYCCABKA4yFS5zYW5kZ2F0ZS52MS5CYXNlbGluZSI+CgtQYXRoTWFwcGluZxIOCgZpbnNpZGUYASABKAkSDAoEaG9zdBgCIAEoCRIRCglyZWFkX29ubHkYAyABKAgixwEKDU5ldHdvcmtQb2xpY3kSJwoFYWxsb3cYASADKAsyGC5zYW5kZ2F0ZS52MS5OZXR3b3JrUnVsZRImCgRkZW55GAIgAygLMhguc2FuZGdhdGUudjEuTmV0d29ya1J1bGUSIwoEYmluZBgDIAMoCzIVLnNhbmRnYXRlLnYxLkJpbmRSdWxlEhMKC3JlbWFwX3BvcnRzGAQgASgIEisKCWdyYW50YWJsZRgFIAMoCzIYLnNhbmRnYXRlLnYxLk5ldHdvcmtSdWxlIm0KC05ldHdvcmtSdWxlEikKCXRyYW5zcG9ydBgBIAEoDjIWLnNhbmRnYXRlLnYxLlRyYW5zcG9ydBIMCgRob3N0GAIgASgJEiUKBXBvcnRzGAMgAygLMhYuc2FuZGdhdGUudjEuUG9ydFJhbmdlIm0KCEJpbmRSdWxlEikKCXRyYW5zcG9ydBgBIAEoDjIWLnNhbmRnYXRlLnYxLlRyYW5zcG9ydBIPCgdhZGRyZXNzGAIgASgJEiUKBXBvcnRzGAMgAygLMhYuc2FuZGdhdGUudjEuUG9ydFJhbmdlIigKCVBvcnRSYW5nZRINCgVmaXJzdBgBIAEoDRIMCgRsYXN0GAIgASgNIq4BCgpIdHRwUG9saWN5EiQKBWFsbG93GAEgAygLMhUuc2FuZGdhdGUudjEuSHR0cFJ1bGUSIwoEZGVueRgCIAMoCzIVLnNhbmRnYXRlLnYxLkh0dHBSdWxlEg0KBXBvcnRzGAMgAygNEhUKDXRydXN0X2J1bmRsZXMYBCADKAkSLwoLY3JlZGVudGlhbHMYBSADKAsyGi5zYW5kZ2F0ZS52MS5DcmVkZW50aWFsVXNlIjYKCEh0dHBSdWxlEg4KBm1ldGhvZBgBIAEoCRIMCgRob3N0GAIgASgJEgwKBHBhdGgYAyABKAkiVAoNQ3JlZGVudGlhbFVzZRIOCgZzZWNyZXQYASABKAkSIwoEcnVsZRgCIAEoCzIVLnNhbmRnYXRlLnYxLkh0dHBSdWxlEg4KBmhlYWRlchgDIAEoCSKaAQoGTGltaXRzEhQKDG1lbW9yeV9ieXRlcxgBIAEoBBIRCglwcm9jZXNzZXMYAiABKA0SEgoKb3Blbl9maWxlcxgDIAEoDRISCgpjcHVfbWlsbGlzGAQgASgNEhIKCmRpc2tfYnl0ZXMYBSABKAQSKwoIY3B1X3RpbWUYBiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24inAEKC0RldGVybWluaXNtEhgKC3JhbmRvbV9zZWVkGAEgASgESACIAQESLgoKc3RhcnRfdGltZRgCIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASGgoSc29ydGVkX2RpcmVjdG9yaWVzGAMgASgIEhcKD2ZpeGVkX2FkZHJlc3NlcxgEIAEoCEIOCgxfcmFuZG9tX3NlZWQifAoLV29ya2RpclNwZWMSDQoFbG93ZXIYASABKAkSLgoKb25fc3VjY2VzcxgCIAEoDjIaLnNhbmRnYXRlLnYxLldvcmtkaXJBY3Rpb24SLgoKb25fZmFpbHVyZRgDIAEoDjIaLnNhbmRnYXRlLnYxLldvcmtkaXJBY3Rpb24iOQoQUHJvdGVjdGlvblBvbGljeRITCgttYXlfZGVncmFkZRgBIAMoCRIQCghkaXNhYmxlZBgCIAMoCSKqAQoOTGlmZXRpbWVQb2xpY3kSLwoMbWF4X2R1cmF0aW9uGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjEKDm1heF91bmF0dGVuZGVkGAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEjQKEXJldGFpbl9hZnRlcl9leGl0GAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIlcKDUpvdXJuYWxQb2xpY3kSEgoKbWF4X2V2ZW50cxgBIAEoDRIYChBtYXhfb3V0cHV0X2J5dGVzGAIgASgNEhgKEHJlY29yZF9hdXRvbWF0aWMYAyABKAginQIKCkhvbGRQb2xpY3kSKgoIdHJpZ2dlcnMYASADKAsyGC5zYW5kZ2F0ZS52MS5Ib2xkVHJpZ2dlchIyCg92ZXJkaWN0X3RpbWVvdXQYAiABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKwoIbWF4X2hvbGQYAyABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SKQoKb25fdGltZW91dBgEIAEoCzIVLnNhbmRnYXRlLnYxLkZhbGxiYWNrEjMKDW9uX25vX2RlY2lkZXIYBSABKAsyHC5zYW5kZ2F0ZS52MS5Ob0RlY2lkZXJQb2xpY3kSEAoIbWF4X2hlbGQYBiABKA0SEAoIY29hbGVzY2UYByABKAgisQEKC0hvbGRUcmlnZ2VyEhAKCHN5c2NhbGxzGAEgAygJEi0KCmNhdGVnb3JpZXMYAiADKA4yGS5zYW5kZ2F0ZS52MS5DYWxsQ2F0ZWdvcnkSJQoFbWF0Y2gYAyABKAsyFi5zYW5kZ2F0ZS52MS5DYWxsTWF0Y2gSOgoScmVxdWlyZWRfaW50ZWdyaXR5GAQgASgOMh4uc2FuZGdhdGUudjEuQXJndW1lbnRJbnRlZ3JpdHkijgEKCEZhbGxiYWNrEiEKBGRlbnkYASABKAsyES5zYW5kZ2F0ZS52MS5EZW55SAASIQoEa2lsbBgCIAEoCzIRLnNhbmRnYXRlLnYxLktpbGxIABIyCg1zdGF0aWNfcG9saWN5GAMgASgLMhkuc2FuZGdhdGUudjEuU3RhdGljUG9saWN5SABCCAoGYWN0aW9uIg4KDFN0YXRpY1BvbGljeSJkCg9Ob0RlY2lkZXJQb2xpY3kSKAoFZ3JhY2UYASABKAsyGS5nb29nbGUucHJvdG9idWYuRHVyYXRpb24SJwoIZmFsbGJhY2sYAiABKAsyFS5zYW5kZ2F0ZS52MS5GYWxsYmFjayLRAQoEUnVsZRIMCgRuYW1lGAEgASgJEiUKBW1hdGNoGAIgASgLMhYuc2FuZGdhdGUudjEuQ2FsbE1hdGNoEiMKBWFsbG93GBQgASgLMhIuc2FuZGdhdGUudjEuQWxsb3dIABIhCgRkZW55GBUgASgLMhEuc2FuZGdhdGUudjEuRGVueUgAEiEKBGtpbGwYFiABKAsyES5zYW5kZ2F0ZS52MS5LaWxsSAASHwoDYXNrGBcgASgLMhAuc2FuZGdhdGUudjEuQXNrSABCCAoGYWN0aW9uIgUKA0FzayKCAgoJQ2FsbE1hdGNoEhAKCHN5c2NhbGxzGAEgAygJEi0KCmNhdGVnb3JpZXMYAiADKA4yGS5zYW5kZ2F0ZS52MS5DYWxsQ2F0ZWdvcnkSDQoFcGF0aHMYAyADKAkSEwoLd3JpdGVzX29ubHkYBCABKAgSLgoMZGVzdGluYXRpb25zGAUgAygLMhguc2FuZGdhdGUudjEuTmV0d29ya1J1bGUSEwoLZXhlY3V0YWJsZXMYBiADKAkSEAoIcHJvZ3JhbXMYByADKAkSEQoJYXJndW1lbnRzGAggAygJEiYKB3N1YnRyZWUYCSABKAsyFS5zYW5kZ2F0ZS52MS5UYXNrSW5mbyIHCgVBbGxvdyIcCgREZW55EhQKDGVycm9yX251bWJlchgBIAEoDSI/CgRLaWxsEicKBXNjb3BlGAEgASgOMhguc2FuZGdhdGUudjEuU2lnbmFsU2NvcGUSDgoGc2lnbmFsGAIgASgNKkoKCEJhc2VsaW5lEhgKFEJBU0VMSU5FX1VOU1BFQ0lGSUVEEAASEQoNQkFTRUxJTkVfU0FORRABEhEKDUJBU0VMSU5FX05PTkUQAip0CglUcmFuc3BvcnQSGQoVVFJBTlNQT1JUX1VOU1BFQ0lGSUVEEAASEQoNVFJBTlNQT1JUX1RDUBABEhEKDVRSQU5TUE9SVF9VRFAQAhISCg5UUkFOU1BPUlRfSUNNUBADEhIKDlRSQU5TUE9SVF9VTklYEAQqfwoNV29ya2RpckFjdGlvbhIeChpXT1JLRElSX0FDVElPTl9VTlNQRUNJRklFRBAAEhcKE1dPUktESVJfQUNUSU9OX0tFRVAQARIZChVXT1JLRElSX0FDVElPTl9DT01NSVQQAhIaChZXT1JLRElSX0FDVElPTl9ESVNDQVJEEAMqrAEKDENhbGxDYXRlZ29yeRIdChlDQUxMX0NBVEVHT1JZX1VOU1BFQ0lGSUVEEAASFgoSQ0FMTF9DQVRFR09SWV9GSUxFEAESGQoVQ0FMTF9DQVRFR09SWV9ORVRXT1JLEAISGQoVQ0FMTF9DQVRFR09SWV9QUk9DRVNTEAMSGAoUQ0FMTF9DQVRFR09SWV9NRU1PUlkQBBIVChFDQUxMX0NBVEVHT1JZX0lQQxAFKrQBChFBcmd1bWVudEludGVncml0eRIiCh5BUkdVTUVOVF9JTlRFR1JJVFlfVU5TUEVDSUZJRUQQABIgChxBUkdVTUVOVF9JTlRFR1JJVFlfUkVHSVNURVJTEAESHQoZQVJHVU1FTlRfSU5URUdSSVRZX0NPUElFRBACEh0KGUFSR1VNRU5UX0lOVEVHUklUWV9GUk9aRU4QAxIbChdBUkdVTUVOVF9JTlRFR1JJVFlfUkFDWRAEKncKC1NpZ25hbFNjb3BlEhwKGFNJR05BTF9TQ09QRV9VTlNQRUNJRklFRBAAEhgKFFNJR05BTF9TQ09QRV9QUk9DRVNTEAESFgoSU0lHTkFMX1NDT1BFX0dST1VQEAISGAoUU0lHTkFMX1NDT1BFX1NBTkRCT1gQA2IGcHJvdG8z", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sandgate_v1_common]);
+  fileDesc("ChhzYW5kZ2F0ZS92MS9wb2xpY3kucHJvdG8SC3NhbmRnYXRlLnYxIqcFCgtTYW5kYm94U3BlYxIUCgxkaXNwbGF5X25hbWUYASABKAkSNAoGbGFiZWxzGAIgAygLMiQuc2FuZGdhdGUudjEuU2FuZGJveFNwZWMuTGFiZWxzRW50cnkSMQoKZmlsZXN5c3RlbRgDIAEoCzIdLnNhbmRnYXRlLnYxLkZpbGVzeXN0ZW1Qb2xpY3kSKwoHbmV0d29yaxgEIAEoCzIaLnNhbmRnYXRlLnYxLk5ldHdvcmtQb2xpY3kSJQoEaHR0cBgFIAEoCzIXLnNhbmRnYXRlLnYxLkh0dHBQb2xpY3kSIwoGbGltaXRzGAYgASgLMhMuc2FuZGdhdGUudjEuTGltaXRzEi0KC2RldGVybWluaXNtGAcgASgLMhguc2FuZGdhdGUudjEuRGV0ZXJtaW5pc20SKQoHd29ya2RpchgIIAEoCzIYLnNhbmRnYXRlLnYxLldvcmtkaXJTcGVjEiYKBWhvbGRzGAkgASgLMhcuc2FuZGdhdGUudjEuSG9sZFBvbGljeRIgCgVydWxlcxgKIAMoCzIRLnNhbmRnYXRlLnYxLlJ1bGUSMgoLcHJvdGVjdGlvbnMYCyABKAsyHS5zYW5kZ2F0ZS52MS5Qcm90ZWN0aW9uUG9saWN5Ei0KCGxpZmV0aW1lGAwgASgLMhsuc2FuZGdhdGUudjEuTGlmZXRpbWVQb2xpY3kSKwoHam91cm5hbBgNIAEoCzIaLnNhbmRnYXRlLnYxLkpvdXJuYWxQb2xpY3kSJQoGcnVuX2FzGA8gASgLMhUuc2FuZGdhdGUudjEuSWRlbnRpdHkSFgoOY2hlY2twb2ludGFibGUYDiABKAgaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASIkCghJZGVudGl0eRILCgN1aWQYASABKA0SCwoDZ2lkGAIgASgNIrkCChBGaWxlc3lzdGVtUG9saWN5EhAKCHJlYWRhYmxlGAEgAygJEhAKCHdyaXRhYmxlGAIgAygJEg4KBmRlbmllZBgDIAMoCRIMCgRyb290GAQgASgJEioKCG1hcHBpbmdzGAUgAygLMhguc2FuZGdhdGUudjEuUGF0aE1hcHBpbmcSGgoSZ3JhbnRhYmxlX3JlYWRhYmxlGAYgAygJEhoKEmdyYW50YWJsZV93cml0YWJsZRgHIAMoCRInCghiYXNlbGluZRgIIAEoDjIVLnNhbmRnYXRlLnYxLkJhc2VsaW5lEhIKCmV4ZWN1dGFibGUYCSADKAkSLAoLcHJpdmF0ZV90bXAYCiABKAsyFy5zYW5kZ2F0ZS52MS5Qcml2YXRlVG1wEhQKDHByaXZhdGVfcHJvYxgLIAEoCCIgCgpQcml2YXRlVG1wEhIKCnNpemVfYnl0ZXMYASABKAQiPgoLUGF0aE1hcHBpbmcSDgoGaW5zaWRlGAEgASgJEgwKBGhvc3QYAiABKAkSEQoJcmVhZF9vbmx5GAMgASgIIscBCg1OZXR3b3JrUG9saWN5EicKBWFsbG93GAEgAygLMhguc2FuZGdhdGUudjEuTmV0d29ya1J1bGUSJgoEZGVueRgCIAMoCzIYLnNhbmRnYXRlLnYxLk5ldHdvcmtSdWxlEiMKBGJpbmQYAyADKAsyFS5zYW5kZ2F0ZS52MS5CaW5kUnVsZRITCgtyZW1hcF9wb3J0cxgEIAEoCBIrCglncmFudGFibGUYBSADKAsyGC5zYW5kZ2F0ZS52MS5OZXR3b3JrUnVsZSJtCgtOZXR3b3JrUnVsZRIpCgl0cmFuc3BvcnQYASABKA4yFi5zYW5kZ2F0ZS52MS5UcmFuc3BvcnQSDAoEaG9zdBgCIAEoCRIlCgVwb3J0cxgDIAMoCzIWLnNhbmRnYXRlLnYxLlBvcnRSYW5nZSJtCghCaW5kUnVsZRIpCgl0cmFuc3BvcnQYASABKA4yFi5zYW5kZ2F0ZS52MS5UcmFuc3BvcnQSDwoHYWRkcmVzcxgCIAEoCRIlCgVwb3J0cxgDIAMoCzIWLnNhbmRnYXRlLnYxLlBvcnRSYW5nZSIoCglQb3J0UmFuZ2USDQoFZmlyc3QYASABKA0SDAoEbGFzdBgCIAEoDSKuAQoKSHR0cFBvbGljeRIkCgVhbGxvdxgBIAMoCzIVLnNhbmRnYXRlLnYxLkh0dHBSdWxlEiMKBGRlbnkYAiADKAsyFS5zYW5kZ2F0ZS52MS5IdHRwUnVsZRINCgVwb3J0cxgDIAMoDRIVCg10cnVzdF9idW5kbGVzGAQgAygJEi8KC2NyZWRlbnRpYWxzGAUgAygLMhouc2FuZGdhdGUudjEuQ3JlZGVudGlhbFVzZSI2CghIdHRwUnVsZRIOCgZtZXRob2QYASABKAkSDAoEaG9zdBgCIAEoCRIMCgRwYXRoGAMgASgJIlQKDUNyZWRlbnRpYWxVc2USDgoGc2VjcmV0GAEgASgJEiMKBHJ1bGUYAiABKAsyFS5zYW5kZ2F0ZS52MS5IdHRwUnVsZRIOCgZoZWFkZXIYAyABKAkimgEKBkxpbWl0cxIUCgxtZW1vcnlfYnl0ZXMYASABKAQSEQoJcHJvY2Vzc2VzGAIgASgNEhIKCm9wZW5fZmlsZXMYAyABKA0SEgoKY3B1X21pbGxpcxgEIAEoDRISCgpkaXNrX2J5dGVzGAUgASgEEisKCGNwdV90aW1lGAYgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uIpwBCgtEZXRlcm1pbmlzbRIYCgtyYW5kb21fc2VlZBgBIAEoBEgAiAEBEi4KCnN0YXJ0X3RpbWUYAiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhoKEnNvcnRlZF9kaXJlY3RvcmllcxgDIAEoCBIXCg9maXhlZF9hZGRyZXNzZXMYBCABKAhCDgoMX3JhbmRvbV9zZWVkInwKC1dvcmtkaXJTcGVjEg0KBWxvd2VyGAEgASgJEi4KCm9uX3N1Y2Nlc3MYAiABKA4yGi5zYW5kZ2F0ZS52MS5Xb3JrZGlyQWN0aW9uEi4KCm9uX2ZhaWx1cmUYAyABKA4yGi5zYW5kZ2F0ZS52MS5Xb3JrZGlyQWN0aW9uIjkKEFByb3RlY3Rpb25Qb2xpY3kSEwoLbWF5X2RlZ3JhZGUYASADKAkSEAoIZGlzYWJsZWQYAiADKAkiqgEKDkxpZmV0aW1lUG9saWN5Ei8KDG1heF9kdXJhdGlvbhgBIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhIxCg5tYXhfdW5hdHRlbmRlZBgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbhI0ChFyZXRhaW5fYWZ0ZXJfZXhpdBgDIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJXCg1Kb3VybmFsUG9saWN5EhIKCm1heF9ldmVudHMYASABKA0SGAoQbWF4X291dHB1dF9ieXRlcxgCIAEoDRIYChByZWNvcmRfYXV0b21hdGljGAMgASgIIp0CCgpIb2xkUG9saWN5EioKCHRyaWdnZXJzGAEgAygLMhguc2FuZGdhdGUudjEuSG9sZFRyaWdnZXISMgoPdmVyZGljdF90aW1lb3V0GAIgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEisKCG1heF9ob2xkGAMgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEikKCm9uX3RpbWVvdXQYBCABKAsyFS5zYW5kZ2F0ZS52MS5GYWxsYmFjaxIzCg1vbl9ub19kZWNpZGVyGAUgASgLMhwuc2FuZGdhdGUudjEuTm9EZWNpZGVyUG9saWN5EhAKCG1heF9oZWxkGAYgASgNEhAKCGNvYWxlc2NlGAcgASgIIrEBCgtIb2xkVHJpZ2dlchIQCghzeXNjYWxscxgBIAMoCRItCgpjYXRlZ29yaWVzGAIgAygOMhkuc2FuZGdhdGUudjEuQ2FsbENhdGVnb3J5EiUKBW1hdGNoGAMgASgLMhYuc2FuZGdhdGUudjEuQ2FsbE1hdGNoEjoKEnJlcXVpcmVkX2ludGVncml0eRgEIAEoDjIeLnNhbmRnYXRlLnYxLkFyZ3VtZW50SW50ZWdyaXR5Io4BCghGYWxsYmFjaxIhCgRkZW55GAEgASgLMhEuc2FuZGdhdGUudjEuRGVueUgAEiEKBGtpbGwYAiABKAsyES5zYW5kZ2F0ZS52MS5LaWxsSAASMgoNc3RhdGljX3BvbGljeRgDIAEoCzIZLnNhbmRnYXRlLnYxLlN0YXRpY1BvbGljeUgAQggKBmFjdGlvbiIOCgxTdGF0aWNQb2xpY3kiZAoPTm9EZWNpZGVyUG9saWN5EigKBWdyYWNlGAEgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEicKCGZhbGxiYWNrGAIgASgLMhUuc2FuZGdhdGUudjEuRmFsbGJhY2si0QEKBFJ1bGUSDAoEbmFtZRgBIAEoCRIlCgVtYXRjaBgCIAEoCzIWLnNhbmRnYXRlLnYxLkNhbGxNYXRjaBIjCgVhbGxvdxgUIAEoCzISLnNhbmRnYXRlLnYxLkFsbG93SAASIQoEZGVueRgVIAEoCzIRLnNhbmRnYXRlLnYxLkRlbnlIABIhCgRraWxsGBYgASgLMhEuc2FuZGdhdGUudjEuS2lsbEgAEh8KA2FzaxgXIAEoCzIQLnNhbmRnYXRlLnYxLkFza0gAQggKBmFjdGlvbiIFCgNBc2siggIKCUNhbGxNYXRjaBIQCghzeXNjYWxscxgBIAMoCRItCgpjYXRlZ29yaWVzGAIgAygOMhkuc2FuZGdhdGUudjEuQ2FsbENhdGVnb3J5Eg0KBXBhdGhzGAMgAygJEhMKC3dyaXRlc19vbmx5GAQgASgIEi4KDGRlc3RpbmF0aW9ucxgFIAMoCzIYLnNhbmRnYXRlLnYxLk5ldHdvcmtSdWxlEhMKC2V4ZWN1dGFibGVzGAYgAygJEhAKCHByb2dyYW1zGAcgAygJEhEKCWFyZ3VtZW50cxgIIAMoCRImCgdzdWJ0cmVlGAkgASgLMhUuc2FuZGdhdGUudjEuVGFza0luZm8iBwoFQWxsb3ciHAoERGVueRIUCgxlcnJvcl9udW1iZXIYASABKA0iPwoES2lsbBInCgVzY29wZRgBIAEoDjIYLnNhbmRnYXRlLnYxLlNpZ25hbFNjb3BlEg4KBnNpZ25hbBgCIAEoDSpKCghCYXNlbGluZRIYChRCQVNFTElORV9VTlNQRUNJRklFRBAAEhEKDUJBU0VMSU5FX1NBTkUQARIRCg1CQVNFTElORV9OT05FEAIqdAoJVHJhbnNwb3J0EhkKFVRSQU5TUE9SVF9VTlNQRUNJRklFRBAAEhEKDVRSQU5TUE9SVF9UQ1AQARIRCg1UUkFOU1BPUlRfVURQEAISEgoOVFJBTlNQT1JUX0lDTVAQAxISCg5UUkFOU1BPUlRfVU5JWBAEKn8KDVdvcmtkaXJBY3Rpb24SHgoaV09SS0RJUl9BQ1RJT05fVU5TUEVDSUZJRUQQABIXChNXT1JLRElSX0FDVElPTl9LRUVQEAESGQoVV09SS0RJUl9BQ1RJT05fQ09NTUlUEAISGgoWV09SS0RJUl9BQ1RJT05fRElTQ0FSRBADKqwBCgxDYWxsQ2F0ZWdvcnkSHQoZQ0FMTF9DQVRFR09SWV9VTlNQRUNJRklFRBAAEhYKEkNBTExfQ0FURUdPUllfRklMRRABEhkKFUNBTExfQ0FURUdPUllfTkVUV09SSxACEhkKFUNBTExfQ0FURUdPUllfUFJPQ0VTUxADEhgKFENBTExfQ0FURUdPUllfTUVNT1JZEAQSFQoRQ0FMTF9DQVRFR09SWV9JUEMQBSq0AQoRQXJndW1lbnRJbnRlZ3JpdHkSIgoeQVJHVU1FTlRfSU5URUdSSVRZX1VOU1BFQ0lGSUVEEAASIAocQVJHVU1FTlRfSU5URUdSSVRZX1JFR0lTVEVSUxABEh0KGUFSR1VNRU5UX0lOVEVHUklUWV9DT1BJRUQQAhIdChlBUkdVTUVOVF9JTlRFR1JJVFlfRlJPWkVOEAMSGwoXQVJHVU1FTlRfSU5URUdSSVRZX1JBQ1kQBCp3CgtTaWduYWxTY29wZRIcChhTSUdOQUxfU0NPUEVfVU5TUEVDSUZJRUQQABIYChRTSUdOQUxfU0NPUEVfUFJPQ0VTUxABEhYKElNJR05BTF9TQ09QRV9HUk9VUBACEhgKFFNJR05BTF9TQ09QRV9TQU5EQk9YEANiBnByb3RvMw", [file_google_protobuf_duration, file_google_protobuf_timestamp, file_sandgate_v1_common]);
 
 /**
  * Everything fixed or defaulted when a sandbox is made. An empty spec is the strictest useful one: the
@@ -118,6 +118,15 @@ export type SandboxSpec = Message<"sandgate.v1.SandboxSpec"> & {
   journal?: JournalPolicy | undefined;
 
   /**
+   * Whose its processes are. Unset: the service's own user. A service that may change its ids (CAP_SETUID and
+   * CAP_SETGID) makes them this user's, without supplementary groups; another shows its own ids as these, in a user
+   * namespace (user_namespace).
+   *
+   * @generated from field: sandgate.v1.Identity run_as = 15;
+   */
+  runAs?: Identity | undefined;
+
+  /**
    * Whether the sandbox is born in its own PID namespace under a small init (with a user namespace where
    * the service does not run as root), so that a checkpoint can bring back the same process ids. This
    * cannot be added later. Its processes see only themselves in the numbering of pids.
@@ -133,6 +142,34 @@ export type SandboxSpec = Message<"sandgate.v1.SandboxSpec"> & {
  */
 export const SandboxSpecSchema: GenMessage<SandboxSpec> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_policy, 0);
+
+/**
+ * A user and a group, by number.
+ *
+ * @generated from message sandgate.v1.Identity
+ */
+export type Identity = Message<"sandgate.v1.Identity"> & {
+  /**
+   * User id.
+   *
+   * @generated from field: uint32 uid = 1;
+   */
+  uid: number;
+
+  /**
+   * Group id.
+   *
+   * @generated from field: uint32 gid = 2;
+   */
+  gid: number;
+};
+
+/**
+ * Describes the message sandgate.v1.Identity.
+ * Use `create(IdentitySchema)` to create a new message.
+ */
+export const IdentitySchema: GenMessage<Identity> = /*@__PURE__*/
+  messageDesc(file_sandgate_v1_policy, 1);
 
 /**
  * File access, enforced by the kernel. Nothing is accessible that is not listed. Every path is absolute
@@ -175,14 +212,17 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
   denied: string[];
 
   /**
-   * Root directory for the sandbox, when not the host's. This version refuses it with UNIMPLEMENTED.
+   * Root directory for the sandbox, when not the host's. Every path of this policy and of a process then is one
+   * inside it, the program's interpreter and loader included. It grants nothing by itself: list "/" as readable for
+   * all of it. With the sane baseline it shows the host's harmless devices in /dev, and always a /proc, of which no
+   * more can be read than of the host's. What is denied is hidden. Needs mount_namespace.
    *
    * @generated from field: string root = 4;
    */
   root: string;
 
   /**
-   * Host directories that appear at another path inside. This version refuses it with UNIMPLEMENTED.
+   * What the host has at one path, shown at another, over what was there. Needs mount_namespace.
    *
    * @generated from field: repeated sandgate.v1.PathMapping mappings = 5;
    */
@@ -209,6 +249,35 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
    * @generated from field: sandgate.v1.Baseline baseline = 8;
    */
   baseline: Baseline;
+
+  /**
+   * Trees whose programs may be executed and not read, unless another list grants that. The kernel has no such right,
+   * so the service looks at every open of the sandbox, which costs each some ten microseconds; only binaries can be
+   * executed so, since an interpreter must read its script. A running program can read its own memory, and what of its
+   * file is in it.
+   *
+   * @generated from field: repeated string executable = 9;
+   */
+  executable: string[];
+
+  /**
+   * A /tmp of the sandbox's own, empty and in memory, which may be written. It is gone with the sandbox. Needs
+   * mount_namespace.
+   *
+   * @generated from field: sandgate.v1.PrivateTmp private_tmp = 10;
+   */
+  privateTmp?: PrivateTmp | undefined;
+
+  /**
+   * A /proc that shows the sandbox's own processes alone, and may be read. Of what it says of the whole machine only
+   * what many programs ask for is there (cpuinfo, loadavg, meminfo, stat, sys, uptime, version, vmstat and the like),
+   * /proc/sys without its secrets; no part of it can be written. The processes are in a PID namespace of their own, as
+   * with checkpointable. What is said of mounts and of the network is the host's. Needs mount_namespace and
+   * pid_namespace; where the host's own /proc is covered in part, as in a container, the service must run as root.
+   *
+   * @generated from field: bool private_proc = 11;
+   */
+  privateProc: boolean;
 };
 
 /**
@@ -216,30 +285,53 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
  * Use `create(FilesystemPolicySchema)` to create a new message.
  */
 export const FilesystemPolicySchema: GenMessage<FilesystemPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 1);
+  messageDesc(file_sandgate_v1_policy, 2);
 
 /**
- * One host directory shown at another path.
+ * A /tmp in memory.
+ *
+ * @generated from message sandgate.v1.PrivateTmp
+ */
+export type PrivateTmp = Message<"sandgate.v1.PrivateTmp"> & {
+  /**
+   * The most that it holds, in bytes; zero means 64 MiB. More fails with ENOSPC.
+   *
+   * @generated from field: uint64 size_bytes = 1;
+   */
+  sizeBytes: bigint;
+};
+
+/**
+ * Describes the message sandgate.v1.PrivateTmp.
+ * Use `create(PrivateTmpSchema)` to create a new message.
+ */
+export const PrivateTmpSchema: GenMessage<PrivateTmp> = /*@__PURE__*/
+  messageDesc(file_sandgate_v1_policy, 3);
+
+/**
+ * A tree or file of the host shown at another path. It may be read and executed there, and written unless it is
+ * read-only; nothing else need list it.
  *
  * @generated from message sandgate.v1.PathMapping
  */
 export type PathMapping = Message<"sandgate.v1.PathMapping"> & {
   /**
-   * Path inside the sandbox.
+   * Path inside the sandbox. One that is missing is made for the sandbox alone, never on the host: the directory it
+   * belongs in then shows what it had when the sandbox was started, and takes no new entries (EROFS).
    *
    * @generated from field: string inside = 1;
    */
   inside: string;
 
   /**
-   * Path on the host.
+   * Path on the host, with all that is mounted below it. Links are followed.
    *
    * @generated from field: string host = 2;
    */
   host: string;
 
   /**
-   * Whether writes are refused.
+   * Whether writes are refused, whatever else lists the path.
    *
    * @generated from field: bool read_only = 3;
    */
@@ -251,7 +343,7 @@ export type PathMapping = Message<"sandgate.v1.PathMapping"> & {
  * Use `create(PathMappingSchema)` to create a new message.
  */
 export const PathMappingSchema: GenMessage<PathMapping> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 2);
+  messageDesc(file_sandgate_v1_policy, 4);
 
 /**
  * Network access. The default is none: sockets of the internet families cannot even be made (EACCES).
@@ -311,7 +403,7 @@ export type NetworkPolicy = Message<"sandgate.v1.NetworkPolicy"> & {
  * Use `create(NetworkPolicySchema)` to create a new message.
  */
 export const NetworkPolicySchema: GenMessage<NetworkPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 3);
+  messageDesc(file_sandgate_v1_policy, 5);
 
 /**
  * One set of destinations. A rule with ports alone is enforced by the kernel; one with a host needs the
@@ -350,7 +442,7 @@ export type NetworkRule = Message<"sandgate.v1.NetworkRule"> & {
  * Use `create(NetworkRuleSchema)` to create a new message.
  */
 export const NetworkRuleSchema: GenMessage<NetworkRule> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 4);
+  messageDesc(file_sandgate_v1_policy, 6);
 
 /**
  * What may be bound, and for TCP listened on. As text: [tcp://|udp://][ADDRESS:]PORTS, such as "8080",
@@ -387,7 +479,7 @@ export type BindRule = Message<"sandgate.v1.BindRule"> & {
  * Use `create(BindRuleSchema)` to create a new message.
  */
 export const BindRuleSchema: GenMessage<BindRule> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 5);
+  messageDesc(file_sandgate_v1_policy, 7);
 
 /**
  * Inclusive range of ports.
@@ -415,7 +507,7 @@ export type PortRange = Message<"sandgate.v1.PortRange"> & {
  * Use `create(PortRangeSchema)` to create a new message.
  */
 export const PortRangeSchema: GenMessage<PortRange> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 6);
+  messageDesc(file_sandgate_v1_policy, 8);
 
 /**
  * HTTP access through the built-in proxy.
@@ -465,7 +557,7 @@ export type HttpPolicy = Message<"sandgate.v1.HttpPolicy"> & {
  * Use `create(HttpPolicySchema)` to create a new message.
  */
 export const HttpPolicySchema: GenMessage<HttpPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 7);
+  messageDesc(file_sandgate_v1_policy, 9);
 
 /**
  * One set of requests.
@@ -500,7 +592,7 @@ export type HttpRule = Message<"sandgate.v1.HttpRule"> & {
  * Use `create(HttpRuleSchema)` to create a new message.
  */
 export const HttpRuleSchema: GenMessage<HttpRule> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 8);
+  messageDesc(file_sandgate_v1_policy, 10);
 
 /**
  * A secret and where it is used. The value is never sent through this API.
@@ -535,7 +627,7 @@ export type CredentialUse = Message<"sandgate.v1.CredentialUse"> & {
  * Use `create(CredentialUseSchema)` to create a new message.
  */
 export const CredentialUseSchema: GenMessage<CredentialUse> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 9);
+  messageDesc(file_sandgate_v1_policy, 11);
 
 /**
  * Resource limits. Zero means none. A limit that this host cannot enforce refuses the spawn with
@@ -592,7 +684,7 @@ export type Limits = Message<"sandgate.v1.Limits"> & {
  * Use `create(LimitsSchema)` to create a new message.
  */
 export const LimitsSchema: GenMessage<Limits> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 10);
+  messageDesc(file_sandgate_v1_policy, 12);
 
 /**
  * Sources of nondeterminism to pin.
@@ -634,7 +726,7 @@ export type Determinism = Message<"sandgate.v1.Determinism"> & {
  * Use `create(DeterminismSchema)` to create a new message.
  */
 export const DeterminismSchema: GenMessage<Determinism> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 11);
+  messageDesc(file_sandgate_v1_policy, 13);
 
 /**
  * Copy-on-write working directory.
@@ -669,7 +761,7 @@ export type WorkdirSpec = Message<"sandgate.v1.WorkdirSpec"> & {
  * Use `create(WorkdirSpecSchema)` to create a new message.
  */
 export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 12);
+  messageDesc(file_sandgate_v1_policy, 14);
 
 /**
  * What to do where the host lacks a protection. The protections, by name:
@@ -715,7 +807,7 @@ export type ProtectionPolicy = Message<"sandgate.v1.ProtectionPolicy"> & {
  * Use `create(ProtectionPolicySchema)` to create a new message.
  */
 export const ProtectionPolicySchema: GenMessage<ProtectionPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 13);
+  messageDesc(file_sandgate_v1_policy, 15);
 
 /**
  * How long things last. Unset or zero means no bound, except for retain_after_exit.
@@ -751,7 +843,7 @@ export type LifetimePolicy = Message<"sandgate.v1.LifetimePolicy"> & {
  * Use `create(LifetimePolicySchema)` to create a new message.
  */
 export const LifetimePolicySchema: GenMessage<LifetimePolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 14);
+  messageDesc(file_sandgate_v1_policy, 16);
 
 /**
  * Journal settings of a sandbox.
@@ -787,7 +879,7 @@ export type JournalPolicy = Message<"sandgate.v1.JournalPolicy"> & {
  * Use `create(JournalPolicySchema)` to create a new message.
  */
 export const JournalPolicySchema: GenMessage<JournalPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 15);
+  messageDesc(file_sandgate_v1_policy, 17);
 
 /**
  * Which syscalls wait for a verdict, and what happens without one. Its clocks stand still while the
@@ -854,7 +946,7 @@ export type HoldPolicy = Message<"sandgate.v1.HoldPolicy"> & {
  * Use `create(HoldPolicySchema)` to create a new message.
  */
 export const HoldPolicySchema: GenMessage<HoldPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 16);
+  messageDesc(file_sandgate_v1_policy, 18);
 
 /**
  * A class of syscalls to hold. A trigger names syscalls, categories, or both. This version can hold the
@@ -900,7 +992,7 @@ export type HoldTrigger = Message<"sandgate.v1.HoldTrigger"> & {
  * Use `create(HoldTriggerSchema)` to create a new message.
  */
 export const HoldTriggerSchema: GenMessage<HoldTrigger> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 17);
+  messageDesc(file_sandgate_v1_policy, 19);
 
 /**
  * What a call gets without a verdict.
@@ -945,7 +1037,7 @@ export type Fallback = Message<"sandgate.v1.Fallback"> & {
  * Use `create(FallbackSchema)` to create a new message.
  */
 export const FallbackSchema: GenMessage<Fallback> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 18);
+  messageDesc(file_sandgate_v1_policy, 20);
 
 /**
  * Lets the static policy settle the call.
@@ -960,7 +1052,7 @@ export type StaticPolicy = Message<"sandgate.v1.StaticPolicy"> & {
  * Use `create(StaticPolicySchema)` to create a new message.
  */
 export const StaticPolicySchema: GenMessage<StaticPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 19);
+  messageDesc(file_sandgate_v1_policy, 21);
 
 /**
  * What a call gets while no decider is connected.
@@ -988,7 +1080,7 @@ export type NoDeciderPolicy = Message<"sandgate.v1.NoDeciderPolicy"> & {
  * Use `create(NoDeciderPolicySchema)` to create a new message.
  */
 export const NoDeciderPolicySchema: GenMessage<NoDeciderPolicy> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 20);
+  messageDesc(file_sandgate_v1_policy, 22);
 
 /**
  * One rule of the sandbox.
@@ -1055,7 +1147,7 @@ export type Rule = Message<"sandgate.v1.Rule"> & {
  * Use `create(RuleSchema)` to create a new message.
  */
 export const RuleSchema: GenMessage<Rule> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 21);
+  messageDesc(file_sandgate_v1_policy, 23);
 
 /**
  * Sends a call to the deciders.
@@ -1070,7 +1162,7 @@ export type Ask = Message<"sandgate.v1.Ask"> & {
  * Use `create(AskSchema)` to create a new message.
  */
 export const AskSchema: GenMessage<Ask> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 22);
+  messageDesc(file_sandgate_v1_policy, 24);
 
 /**
  * Matches held calls. Every given part must hold; in a list, any entry. An empty match matches every call.
@@ -1148,7 +1240,7 @@ export type CallMatch = Message<"sandgate.v1.CallMatch"> & {
  * Use `create(CallMatchSchema)` to create a new message.
  */
 export const CallMatchSchema: GenMessage<CallMatch> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 23);
+  messageDesc(file_sandgate_v1_policy, 25);
 
 /**
  * Releases the call, as far as the ceiling goes: the static policy and what it names as grantable. A call
@@ -1164,7 +1256,7 @@ export type Allow = Message<"sandgate.v1.Allow"> & {
  * Use `create(AllowSchema)` to create a new message.
  */
 export const AllowSchema: GenMessage<Allow> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 24);
+  messageDesc(file_sandgate_v1_policy, 26);
 
 /**
  * Refuses the call.
@@ -1186,7 +1278,7 @@ export type Deny = Message<"sandgate.v1.Deny"> & {
  * Use `create(DenySchema)` to create a new message.
  */
 export const DenySchema: GenMessage<Deny> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 25);
+  messageDesc(file_sandgate_v1_policy, 27);
 
 /**
  * Kills: by default the calling process. The call itself never runs.
@@ -1214,7 +1306,7 @@ export type Kill = Message<"sandgate.v1.Kill"> & {
  * Use `create(KillSchema)` to create a new message.
  */
 export const KillSchema: GenMessage<Kill> = /*@__PURE__*/
-  messageDesc(file_sandgate_v1_policy, 26);
+  messageDesc(file_sandgate_v1_policy, 28);
 
 /**
  * What a program may read without being listed.

@@ -415,6 +415,10 @@ type SandboxSpec struct {
 	Lifetime *LifetimePolicy `protobuf:"bytes,12,opt,name=lifetime,proto3" json:"lifetime,omitempty"`
 	// Journal settings.
 	Journal *JournalPolicy `protobuf:"bytes,13,opt,name=journal,proto3" json:"journal,omitempty"`
+	// Whose its processes are. Unset: the service's own user. A service that may change its ids (CAP_SETUID and
+	// CAP_SETGID) makes them this user's, without supplementary groups; another shows its own ids as these, in a user
+	// namespace (user_namespace).
+	RunAs *Identity `protobuf:"bytes,15,opt,name=run_as,json=runAs,proto3" json:"run_as,omitempty"`
 	// Whether the sandbox is born in its own PID namespace under a small init (with a user namespace where
 	// the service does not run as root), so that a checkpoint can bring back the same process ids. This
 	// cannot be added later. Its processes see only themselves in the numbering of pids.
@@ -544,11 +548,73 @@ func (x *SandboxSpec) GetJournal() *JournalPolicy {
 	return nil
 }
 
+func (x *SandboxSpec) GetRunAs() *Identity {
+	if x != nil {
+		return x.RunAs
+	}
+	return nil
+}
+
 func (x *SandboxSpec) GetCheckpointable() bool {
 	if x != nil {
 		return x.Checkpointable
 	}
 	return false
+}
+
+// A user and a group, by number.
+type Identity struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// User id.
+	Uid uint32 `protobuf:"varint,1,opt,name=uid,proto3" json:"uid,omitempty"`
+	// Group id.
+	Gid           uint32 `protobuf:"varint,2,opt,name=gid,proto3" json:"gid,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Identity) Reset() {
+	*x = Identity{}
+	mi := &file_sandgate_v1_policy_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Identity) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Identity) ProtoMessage() {}
+
+func (x *Identity) ProtoReflect() protoreflect.Message {
+	mi := &file_sandgate_v1_policy_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Identity.ProtoReflect.Descriptor instead.
+func (*Identity) Descriptor() ([]byte, []int) {
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Identity) GetUid() uint32 {
+	if x != nil {
+		return x.Uid
+	}
+	return 0
+}
+
+func (x *Identity) GetGid() uint32 {
+	if x != nil {
+		return x.Gid
+	}
+	return 0
 }
 
 // File access, enforced by the kernel. Nothing is accessible that is not listed. Every path is absolute
@@ -573,9 +639,12 @@ type FilesystemPolicy struct {
 	// size and times) is not hidden. A file in a denied tree that has a hard link outside of all denied
 	// trees refuses the spawn with LAUNCH_FAILED, naming it, because that link would lead to it.
 	Denied []string `protobuf:"bytes,3,rep,name=denied,proto3" json:"denied,omitempty"`
-	// Root directory for the sandbox, when not the host's. This version refuses it with UNIMPLEMENTED.
+	// Root directory for the sandbox, when not the host's. Every path of this policy and of a process then is one
+	// inside it, the program's interpreter and loader included. It grants nothing by itself: list "/" as readable for
+	// all of it. With the sane baseline it shows the host's harmless devices in /dev, and always a /proc, of which no
+	// more can be read than of the host's. What is denied is hidden. Needs mount_namespace.
 	Root string `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
-	// Host directories that appear at another path inside. This version refuses it with UNIMPLEMENTED.
+	// What the host has at one path, shown at another, over what was there. Needs mount_namespace.
 	Mappings []*PathMapping `protobuf:"bytes,5,rep,name=mappings,proto3" json:"mappings,omitempty"`
 	// Trees that a verdict may open for reading, although the program itself may not: the ceiling of what a
 	// decider can give. An open below them fails with EACCES unless a trigger holds it and it is allowed.
@@ -583,14 +652,28 @@ type FilesystemPolicy struct {
 	// Trees that a verdict may open for reading and writing, although the program itself may not.
 	GrantableWritable []string `protobuf:"bytes,7,rep,name=grantable_writable,json=grantableWritable,proto3" json:"grantable_writable,omitempty"`
 	// What the program may read besides.
-	Baseline      Baseline `protobuf:"varint,8,opt,name=baseline,proto3,enum=sandgate.v1.Baseline" json:"baseline,omitempty"`
+	Baseline Baseline `protobuf:"varint,8,opt,name=baseline,proto3,enum=sandgate.v1.Baseline" json:"baseline,omitempty"`
+	// Trees whose programs may be executed and not read, unless another list grants that. The kernel has no such right,
+	// so the service looks at every open of the sandbox, which costs each some ten microseconds; only binaries can be
+	// executed so, since an interpreter must read its script. A running program can read its own memory, and what of its
+	// file is in it.
+	Executable []string `protobuf:"bytes,9,rep,name=executable,proto3" json:"executable,omitempty"`
+	// A /tmp of the sandbox's own, empty and in memory, which may be written. It is gone with the sandbox. Needs
+	// mount_namespace.
+	PrivateTmp *PrivateTmp `protobuf:"bytes,10,opt,name=private_tmp,json=privateTmp,proto3" json:"private_tmp,omitempty"`
+	// A /proc that shows the sandbox's own processes alone, and may be read. Of what it says of the whole machine only
+	// what many programs ask for is there (cpuinfo, loadavg, meminfo, stat, sys, uptime, version, vmstat and the like),
+	// /proc/sys without its secrets; no part of it can be written. The processes are in a PID namespace of their own, as
+	// with checkpointable. What is said of mounts and of the network is the host's. Needs mount_namespace and
+	// pid_namespace; where the host's own /proc is covered in part, as in a container, the service must run as root.
+	PrivateProc   bool `protobuf:"varint,11,opt,name=private_proc,json=privateProc,proto3" json:"private_proc,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FilesystemPolicy) Reset() {
 	*x = FilesystemPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[1]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -602,7 +685,7 @@ func (x *FilesystemPolicy) String() string {
 func (*FilesystemPolicy) ProtoMessage() {}
 
 func (x *FilesystemPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[1]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -615,7 +698,7 @@ func (x *FilesystemPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use FilesystemPolicy.ProtoReflect.Descriptor instead.
 func (*FilesystemPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{1}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *FilesystemPolicy) GetReadable() []string {
@@ -674,14 +757,83 @@ func (x *FilesystemPolicy) GetBaseline() Baseline {
 	return Baseline_BASELINE_UNSPECIFIED
 }
 
-// One host directory shown at another path.
+func (x *FilesystemPolicy) GetExecutable() []string {
+	if x != nil {
+		return x.Executable
+	}
+	return nil
+}
+
+func (x *FilesystemPolicy) GetPrivateTmp() *PrivateTmp {
+	if x != nil {
+		return x.PrivateTmp
+	}
+	return nil
+}
+
+func (x *FilesystemPolicy) GetPrivateProc() bool {
+	if x != nil {
+		return x.PrivateProc
+	}
+	return false
+}
+
+// A /tmp in memory.
+type PrivateTmp struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The most that it holds, in bytes; zero means 64 MiB. More fails with ENOSPC.
+	SizeBytes     uint64 `protobuf:"varint,1,opt,name=size_bytes,json=sizeBytes,proto3" json:"size_bytes,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PrivateTmp) Reset() {
+	*x = PrivateTmp{}
+	mi := &file_sandgate_v1_policy_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PrivateTmp) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PrivateTmp) ProtoMessage() {}
+
+func (x *PrivateTmp) ProtoReflect() protoreflect.Message {
+	mi := &file_sandgate_v1_policy_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PrivateTmp.ProtoReflect.Descriptor instead.
+func (*PrivateTmp) Descriptor() ([]byte, []int) {
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *PrivateTmp) GetSizeBytes() uint64 {
+	if x != nil {
+		return x.SizeBytes
+	}
+	return 0
+}
+
+// A tree or file of the host shown at another path. It may be read and executed there, and written unless it is
+// read-only; nothing else need list it.
 type PathMapping struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Path inside the sandbox.
+	// Path inside the sandbox. One that is missing is made for the sandbox alone, never on the host: the directory it
+	// belongs in then shows what it had when the sandbox was started, and takes no new entries (EROFS).
 	Inside string `protobuf:"bytes,1,opt,name=inside,proto3" json:"inside,omitempty"`
-	// Path on the host.
+	// Path on the host, with all that is mounted below it. Links are followed.
 	Host string `protobuf:"bytes,2,opt,name=host,proto3" json:"host,omitempty"`
-	// Whether writes are refused.
+	// Whether writes are refused, whatever else lists the path.
 	ReadOnly      bool `protobuf:"varint,3,opt,name=read_only,json=readOnly,proto3" json:"read_only,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -689,7 +841,7 @@ type PathMapping struct {
 
 func (x *PathMapping) Reset() {
 	*x = PathMapping{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[2]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +853,7 @@ func (x *PathMapping) String() string {
 func (*PathMapping) ProtoMessage() {}
 
 func (x *PathMapping) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[2]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +866,7 @@ func (x *PathMapping) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PathMapping.ProtoReflect.Descriptor instead.
 func (*PathMapping) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{2}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *PathMapping) GetInside() string {
@@ -768,7 +920,7 @@ type NetworkPolicy struct {
 
 func (x *NetworkPolicy) Reset() {
 	*x = NetworkPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[3]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -780,7 +932,7 @@ func (x *NetworkPolicy) String() string {
 func (*NetworkPolicy) ProtoMessage() {}
 
 func (x *NetworkPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[3]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -793,7 +945,7 @@ func (x *NetworkPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkPolicy.ProtoReflect.Descriptor instead.
 func (*NetworkPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{3}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *NetworkPolicy) GetAllow() []*NetworkRule {
@@ -850,7 +1002,7 @@ type NetworkRule struct {
 
 func (x *NetworkRule) Reset() {
 	*x = NetworkRule{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[4]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -862,7 +1014,7 @@ func (x *NetworkRule) String() string {
 func (*NetworkRule) ProtoMessage() {}
 
 func (x *NetworkRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[4]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -875,7 +1027,7 @@ func (x *NetworkRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NetworkRule.ProtoReflect.Descriptor instead.
 func (*NetworkRule) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{4}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *NetworkRule) GetTransport() Transport {
@@ -916,7 +1068,7 @@ type BindRule struct {
 
 func (x *BindRule) Reset() {
 	*x = BindRule{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -928,7 +1080,7 @@ func (x *BindRule) String() string {
 func (*BindRule) ProtoMessage() {}
 
 func (x *BindRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[5]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -941,7 +1093,7 @@ func (x *BindRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BindRule.ProtoReflect.Descriptor instead.
 func (*BindRule) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{5}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *BindRule) GetTransport() Transport {
@@ -978,7 +1130,7 @@ type PortRange struct {
 
 func (x *PortRange) Reset() {
 	*x = PortRange{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -990,7 +1142,7 @@ func (x *PortRange) String() string {
 func (*PortRange) ProtoMessage() {}
 
 func (x *PortRange) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[6]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1003,7 +1155,7 @@ func (x *PortRange) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PortRange.ProtoReflect.Descriptor instead.
 func (*PortRange) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{6}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *PortRange) GetFirst() uint32 {
@@ -1040,7 +1192,7 @@ type HttpPolicy struct {
 
 func (x *HttpPolicy) Reset() {
 	*x = HttpPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1204,7 @@ func (x *HttpPolicy) String() string {
 func (*HttpPolicy) ProtoMessage() {}
 
 func (x *HttpPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[7]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1217,7 @@ func (x *HttpPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpPolicy.ProtoReflect.Descriptor instead.
 func (*HttpPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{7}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *HttpPolicy) GetAllow() []*HttpRule {
@@ -1118,7 +1270,7 @@ type HttpRule struct {
 
 func (x *HttpRule) Reset() {
 	*x = HttpRule{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1130,7 +1282,7 @@ func (x *HttpRule) String() string {
 func (*HttpRule) ProtoMessage() {}
 
 func (x *HttpRule) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[8]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1143,7 +1295,7 @@ func (x *HttpRule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HttpRule.ProtoReflect.Descriptor instead.
 func (*HttpRule) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{8}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *HttpRule) GetMethod() string {
@@ -1182,7 +1334,7 @@ type CredentialUse struct {
 
 func (x *CredentialUse) Reset() {
 	*x = CredentialUse{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1194,7 +1346,7 @@ func (x *CredentialUse) String() string {
 func (*CredentialUse) ProtoMessage() {}
 
 func (x *CredentialUse) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[9]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1207,7 +1359,7 @@ func (x *CredentialUse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CredentialUse.ProtoReflect.Descriptor instead.
 func (*CredentialUse) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{9}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CredentialUse) GetSecret() string {
@@ -1253,7 +1405,7 @@ type Limits struct {
 
 func (x *Limits) Reset() {
 	*x = Limits{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1265,7 +1417,7 @@ func (x *Limits) String() string {
 func (*Limits) ProtoMessage() {}
 
 func (x *Limits) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[10]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1278,7 +1430,7 @@ func (x *Limits) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Limits.ProtoReflect.Descriptor instead.
 func (*Limits) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{10}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Limits) GetMemoryBytes() uint64 {
@@ -1340,7 +1492,7 @@ type Determinism struct {
 
 func (x *Determinism) Reset() {
 	*x = Determinism{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1352,7 +1504,7 @@ func (x *Determinism) String() string {
 func (*Determinism) ProtoMessage() {}
 
 func (x *Determinism) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[11]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1365,7 +1517,7 @@ func (x *Determinism) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Determinism.ProtoReflect.Descriptor instead.
 func (*Determinism) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{11}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Determinism) GetRandomSeed() uint64 {
@@ -1411,7 +1563,7 @@ type WorkdirSpec struct {
 
 func (x *WorkdirSpec) Reset() {
 	*x = WorkdirSpec{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1423,7 +1575,7 @@ func (x *WorkdirSpec) String() string {
 func (*WorkdirSpec) ProtoMessage() {}
 
 func (x *WorkdirSpec) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[12]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1436,7 +1588,7 @@ func (x *WorkdirSpec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WorkdirSpec.ProtoReflect.Descriptor instead.
 func (*WorkdirSpec) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{12}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WorkdirSpec) GetLower() string {
@@ -1491,7 +1643,7 @@ type ProtectionPolicy struct {
 
 func (x *ProtectionPolicy) Reset() {
 	*x = ProtectionPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1655,7 @@ func (x *ProtectionPolicy) String() string {
 func (*ProtectionPolicy) ProtoMessage() {}
 
 func (x *ProtectionPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[13]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1668,7 @@ func (x *ProtectionPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProtectionPolicy.ProtoReflect.Descriptor instead.
 func (*ProtectionPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{13}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ProtectionPolicy) GetMayDegrade() []string {
@@ -1549,7 +1701,7 @@ type LifetimePolicy struct {
 
 func (x *LifetimePolicy) Reset() {
 	*x = LifetimePolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1561,7 +1713,7 @@ func (x *LifetimePolicy) String() string {
 func (*LifetimePolicy) ProtoMessage() {}
 
 func (x *LifetimePolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[14]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1574,7 +1726,7 @@ func (x *LifetimePolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use LifetimePolicy.ProtoReflect.Descriptor instead.
 func (*LifetimePolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{14}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *LifetimePolicy) GetMaxDuration() *durationpb.Duration {
@@ -1614,7 +1766,7 @@ type JournalPolicy struct {
 
 func (x *JournalPolicy) Reset() {
 	*x = JournalPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1626,7 +1778,7 @@ func (x *JournalPolicy) String() string {
 func (*JournalPolicy) ProtoMessage() {}
 
 func (x *JournalPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[15]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1639,7 +1791,7 @@ func (x *JournalPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use JournalPolicy.ProtoReflect.Descriptor instead.
 func (*JournalPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{15}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *JournalPolicy) GetMaxEvents() uint32 {
@@ -1690,7 +1842,7 @@ type HoldPolicy struct {
 
 func (x *HoldPolicy) Reset() {
 	*x = HoldPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1854,7 @@ func (x *HoldPolicy) String() string {
 func (*HoldPolicy) ProtoMessage() {}
 
 func (x *HoldPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[16]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1867,7 @@ func (x *HoldPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldPolicy.ProtoReflect.Descriptor instead.
 func (*HoldPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{16}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *HoldPolicy) GetTriggers() []*HoldTrigger {
@@ -1788,7 +1940,7 @@ type HoldTrigger struct {
 
 func (x *HoldTrigger) Reset() {
 	*x = HoldTrigger{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1800,7 +1952,7 @@ func (x *HoldTrigger) String() string {
 func (*HoldTrigger) ProtoMessage() {}
 
 func (x *HoldTrigger) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[17]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1813,7 +1965,7 @@ func (x *HoldTrigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use HoldTrigger.ProtoReflect.Descriptor instead.
 func (*HoldTrigger) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{17}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *HoldTrigger) GetSyscalls() []string {
@@ -1861,7 +2013,7 @@ type Fallback struct {
 
 func (x *Fallback) Reset() {
 	*x = Fallback{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1873,7 +2025,7 @@ func (x *Fallback) String() string {
 func (*Fallback) ProtoMessage() {}
 
 func (x *Fallback) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[18]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1886,7 +2038,7 @@ func (x *Fallback) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Fallback.ProtoReflect.Descriptor instead.
 func (*Fallback) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{18}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *Fallback) GetAction() isFallback_Action {
@@ -1957,7 +2109,7 @@ type StaticPolicy struct {
 
 func (x *StaticPolicy) Reset() {
 	*x = StaticPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1969,7 +2121,7 @@ func (x *StaticPolicy) String() string {
 func (*StaticPolicy) ProtoMessage() {}
 
 func (x *StaticPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[19]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1982,7 +2134,7 @@ func (x *StaticPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StaticPolicy.ProtoReflect.Descriptor instead.
 func (*StaticPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{19}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{21}
 }
 
 // What a call gets while no decider is connected.
@@ -1998,7 +2150,7 @@ type NoDeciderPolicy struct {
 
 func (x *NoDeciderPolicy) Reset() {
 	*x = NoDeciderPolicy{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2010,7 +2162,7 @@ func (x *NoDeciderPolicy) String() string {
 func (*NoDeciderPolicy) ProtoMessage() {}
 
 func (x *NoDeciderPolicy) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[20]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2023,7 +2175,7 @@ func (x *NoDeciderPolicy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use NoDeciderPolicy.ProtoReflect.Descriptor instead.
 func (*NoDeciderPolicy) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{20}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *NoDeciderPolicy) GetGrace() *durationpb.Duration {
@@ -2062,7 +2214,7 @@ type Rule struct {
 
 func (x *Rule) Reset() {
 	*x = Rule{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2074,7 +2226,7 @@ func (x *Rule) String() string {
 func (*Rule) ProtoMessage() {}
 
 func (x *Rule) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[21]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2087,7 +2239,7 @@ func (x *Rule) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Rule.ProtoReflect.Descriptor instead.
 func (*Rule) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{21}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *Rule) GetName() string {
@@ -2188,7 +2340,7 @@ type Ask struct {
 
 func (x *Ask) Reset() {
 	*x = Ask{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2200,7 +2352,7 @@ func (x *Ask) String() string {
 func (*Ask) ProtoMessage() {}
 
 func (x *Ask) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[22]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2213,7 +2365,7 @@ func (x *Ask) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Ask.ProtoReflect.Descriptor instead.
 func (*Ask) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{22}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{24}
 }
 
 // Matches held calls. Every given part must hold; in a list, any entry. An empty match matches every call.
@@ -2244,7 +2396,7 @@ type CallMatch struct {
 
 func (x *CallMatch) Reset() {
 	*x = CallMatch{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2256,7 +2408,7 @@ func (x *CallMatch) String() string {
 func (*CallMatch) ProtoMessage() {}
 
 func (x *CallMatch) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[23]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2269,7 +2421,7 @@ func (x *CallMatch) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CallMatch.ProtoReflect.Descriptor instead.
 func (*CallMatch) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{23}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *CallMatch) GetSyscalls() []string {
@@ -2345,7 +2497,7 @@ type Allow struct {
 
 func (x *Allow) Reset() {
 	*x = Allow{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2357,7 +2509,7 @@ func (x *Allow) String() string {
 func (*Allow) ProtoMessage() {}
 
 func (x *Allow) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[24]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2370,7 +2522,7 @@ func (x *Allow) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Allow.ProtoReflect.Descriptor instead.
 func (*Allow) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{24}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{26}
 }
 
 // Refuses the call.
@@ -2385,7 +2537,7 @@ type Deny struct {
 
 func (x *Deny) Reset() {
 	*x = Deny{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2397,7 +2549,7 @@ func (x *Deny) String() string {
 func (*Deny) ProtoMessage() {}
 
 func (x *Deny) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[25]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2410,7 +2562,7 @@ func (x *Deny) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Deny.ProtoReflect.Descriptor instead.
 func (*Deny) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{25}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Deny) GetErrorNumber() uint32 {
@@ -2433,7 +2585,7 @@ type Kill struct {
 
 func (x *Kill) Reset() {
 	*x = Kill{}
-	mi := &file_sandgate_v1_policy_proto_msgTypes[26]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2445,7 +2597,7 @@ func (x *Kill) String() string {
 func (*Kill) ProtoMessage() {}
 
 func (x *Kill) ProtoReflect() protoreflect.Message {
-	mi := &file_sandgate_v1_policy_proto_msgTypes[26]
+	mi := &file_sandgate_v1_policy_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2458,7 +2610,7 @@ func (x *Kill) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Kill.ProtoReflect.Descriptor instead.
 func (*Kill) Descriptor() ([]byte, []int) {
-	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{26}
+	return file_sandgate_v1_policy_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *Kill) GetScope() SignalScope {
@@ -2479,7 +2631,7 @@ var File_sandgate_v1_policy_proto protoreflect.FileDescriptor
 
 const file_sandgate_v1_policy_proto_rawDesc = "" +
 	"\n" +
-	"\x18sandgate/v1/policy.proto\x12\vsandgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sandgate/v1/common.proto\"\x98\x06\n" +
+	"\x18sandgate/v1/policy.proto\x12\vsandgate.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x18sandgate/v1/common.proto\"\xc6\x06\n" +
 	"\vSandboxSpec\x12!\n" +
 	"\fdisplay_name\x18\x01 \x01(\tR\vdisplayName\x12<\n" +
 	"\x06labels\x18\x02 \x03(\v2$.sandgate.v1.SandboxSpec.LabelsEntryR\x06labels\x12=\n" +
@@ -2496,11 +2648,15 @@ const file_sandgate_v1_policy_proto_rawDesc = "" +
 	" \x03(\v2\x11.sandgate.v1.RuleR\x05rules\x12?\n" +
 	"\vprotections\x18\v \x01(\v2\x1d.sandgate.v1.ProtectionPolicyR\vprotections\x127\n" +
 	"\blifetime\x18\f \x01(\v2\x1b.sandgate.v1.LifetimePolicyR\blifetime\x124\n" +
-	"\ajournal\x18\r \x01(\v2\x1a.sandgate.v1.JournalPolicyR\ajournal\x12&\n" +
+	"\ajournal\x18\r \x01(\v2\x1a.sandgate.v1.JournalPolicyR\ajournal\x12,\n" +
+	"\x06run_as\x18\x0f \x01(\v2\x15.sandgate.v1.IdentityR\x05runAs\x12&\n" +
 	"\x0echeckpointable\x18\x0e \x01(\bR\x0echeckpointable\x1a9\n" +
 	"\vLabelsEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xbd\x02\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\".\n" +
+	"\bIdentity\x12\x10\n" +
+	"\x03uid\x18\x01 \x01(\rR\x03uid\x12\x10\n" +
+	"\x03gid\x18\x02 \x01(\rR\x03gid\"\xba\x03\n" +
 	"\x10FilesystemPolicy\x12\x1a\n" +
 	"\breadable\x18\x01 \x03(\tR\breadable\x12\x1a\n" +
 	"\bwritable\x18\x02 \x03(\tR\bwritable\x12\x16\n" +
@@ -2509,7 +2665,18 @@ const file_sandgate_v1_policy_proto_rawDesc = "" +
 	"\bmappings\x18\x05 \x03(\v2\x18.sandgate.v1.PathMappingR\bmappings\x12-\n" +
 	"\x12grantable_readable\x18\x06 \x03(\tR\x11grantableReadable\x12-\n" +
 	"\x12grantable_writable\x18\a \x03(\tR\x11grantableWritable\x121\n" +
-	"\bbaseline\x18\b \x01(\x0e2\x15.sandgate.v1.BaselineR\bbaseline\"V\n" +
+	"\bbaseline\x18\b \x01(\x0e2\x15.sandgate.v1.BaselineR\bbaseline\x12\x1e\n" +
+	"\n" +
+	"executable\x18\t \x03(\tR\n" +
+	"executable\x128\n" +
+	"\vprivate_tmp\x18\n" +
+	" \x01(\v2\x17.sandgate.v1.PrivateTmpR\n" +
+	"privateTmp\x12!\n" +
+	"\fprivate_proc\x18\v \x01(\bR\vprivateProc\"+\n" +
+	"\n" +
+	"PrivateTmp\x12\x1d\n" +
+	"\n" +
+	"size_bytes\x18\x01 \x01(\x04R\tsizeBytes\"V\n" +
 	"\vPathMapping\x12\x16\n" +
 	"\x06inside\x18\x01 \x01(\tR\x06inside\x12\x12\n" +
 	"\x04host\x18\x02 \x01(\tR\x04host\x12\x1b\n" +
@@ -2686,7 +2853,7 @@ func file_sandgate_v1_policy_proto_rawDescGZIP() []byte {
 }
 
 var file_sandgate_v1_policy_proto_enumTypes = make([]protoimpl.EnumInfo, 6)
-var file_sandgate_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_sandgate_v1_policy_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_sandgate_v1_policy_proto_goTypes = []any{
 	(Baseline)(0),                 // 0: sandgate.v1.Baseline
 	(Transport)(0),                // 1: sandgate.v1.Transport
@@ -2695,98 +2862,102 @@ var file_sandgate_v1_policy_proto_goTypes = []any{
 	(ArgumentIntegrity)(0),        // 4: sandgate.v1.ArgumentIntegrity
 	(SignalScope)(0),              // 5: sandgate.v1.SignalScope
 	(*SandboxSpec)(nil),           // 6: sandgate.v1.SandboxSpec
-	(*FilesystemPolicy)(nil),      // 7: sandgate.v1.FilesystemPolicy
-	(*PathMapping)(nil),           // 8: sandgate.v1.PathMapping
-	(*NetworkPolicy)(nil),         // 9: sandgate.v1.NetworkPolicy
-	(*NetworkRule)(nil),           // 10: sandgate.v1.NetworkRule
-	(*BindRule)(nil),              // 11: sandgate.v1.BindRule
-	(*PortRange)(nil),             // 12: sandgate.v1.PortRange
-	(*HttpPolicy)(nil),            // 13: sandgate.v1.HttpPolicy
-	(*HttpRule)(nil),              // 14: sandgate.v1.HttpRule
-	(*CredentialUse)(nil),         // 15: sandgate.v1.CredentialUse
-	(*Limits)(nil),                // 16: sandgate.v1.Limits
-	(*Determinism)(nil),           // 17: sandgate.v1.Determinism
-	(*WorkdirSpec)(nil),           // 18: sandgate.v1.WorkdirSpec
-	(*ProtectionPolicy)(nil),      // 19: sandgate.v1.ProtectionPolicy
-	(*LifetimePolicy)(nil),        // 20: sandgate.v1.LifetimePolicy
-	(*JournalPolicy)(nil),         // 21: sandgate.v1.JournalPolicy
-	(*HoldPolicy)(nil),            // 22: sandgate.v1.HoldPolicy
-	(*HoldTrigger)(nil),           // 23: sandgate.v1.HoldTrigger
-	(*Fallback)(nil),              // 24: sandgate.v1.Fallback
-	(*StaticPolicy)(nil),          // 25: sandgate.v1.StaticPolicy
-	(*NoDeciderPolicy)(nil),       // 26: sandgate.v1.NoDeciderPolicy
-	(*Rule)(nil),                  // 27: sandgate.v1.Rule
-	(*Ask)(nil),                   // 28: sandgate.v1.Ask
-	(*CallMatch)(nil),             // 29: sandgate.v1.CallMatch
-	(*Allow)(nil),                 // 30: sandgate.v1.Allow
-	(*Deny)(nil),                  // 31: sandgate.v1.Deny
-	(*Kill)(nil),                  // 32: sandgate.v1.Kill
-	nil,                           // 33: sandgate.v1.SandboxSpec.LabelsEntry
-	(*durationpb.Duration)(nil),   // 34: google.protobuf.Duration
-	(*timestamppb.Timestamp)(nil), // 35: google.protobuf.Timestamp
-	(*TaskInfo)(nil),              // 36: sandgate.v1.TaskInfo
+	(*Identity)(nil),              // 7: sandgate.v1.Identity
+	(*FilesystemPolicy)(nil),      // 8: sandgate.v1.FilesystemPolicy
+	(*PrivateTmp)(nil),            // 9: sandgate.v1.PrivateTmp
+	(*PathMapping)(nil),           // 10: sandgate.v1.PathMapping
+	(*NetworkPolicy)(nil),         // 11: sandgate.v1.NetworkPolicy
+	(*NetworkRule)(nil),           // 12: sandgate.v1.NetworkRule
+	(*BindRule)(nil),              // 13: sandgate.v1.BindRule
+	(*PortRange)(nil),             // 14: sandgate.v1.PortRange
+	(*HttpPolicy)(nil),            // 15: sandgate.v1.HttpPolicy
+	(*HttpRule)(nil),              // 16: sandgate.v1.HttpRule
+	(*CredentialUse)(nil),         // 17: sandgate.v1.CredentialUse
+	(*Limits)(nil),                // 18: sandgate.v1.Limits
+	(*Determinism)(nil),           // 19: sandgate.v1.Determinism
+	(*WorkdirSpec)(nil),           // 20: sandgate.v1.WorkdirSpec
+	(*ProtectionPolicy)(nil),      // 21: sandgate.v1.ProtectionPolicy
+	(*LifetimePolicy)(nil),        // 22: sandgate.v1.LifetimePolicy
+	(*JournalPolicy)(nil),         // 23: sandgate.v1.JournalPolicy
+	(*HoldPolicy)(nil),            // 24: sandgate.v1.HoldPolicy
+	(*HoldTrigger)(nil),           // 25: sandgate.v1.HoldTrigger
+	(*Fallback)(nil),              // 26: sandgate.v1.Fallback
+	(*StaticPolicy)(nil),          // 27: sandgate.v1.StaticPolicy
+	(*NoDeciderPolicy)(nil),       // 28: sandgate.v1.NoDeciderPolicy
+	(*Rule)(nil),                  // 29: sandgate.v1.Rule
+	(*Ask)(nil),                   // 30: sandgate.v1.Ask
+	(*CallMatch)(nil),             // 31: sandgate.v1.CallMatch
+	(*Allow)(nil),                 // 32: sandgate.v1.Allow
+	(*Deny)(nil),                  // 33: sandgate.v1.Deny
+	(*Kill)(nil),                  // 34: sandgate.v1.Kill
+	nil,                           // 35: sandgate.v1.SandboxSpec.LabelsEntry
+	(*durationpb.Duration)(nil),   // 36: google.protobuf.Duration
+	(*timestamppb.Timestamp)(nil), // 37: google.protobuf.Timestamp
+	(*TaskInfo)(nil),              // 38: sandgate.v1.TaskInfo
 }
 var file_sandgate_v1_policy_proto_depIdxs = []int32{
-	33, // 0: sandgate.v1.SandboxSpec.labels:type_name -> sandgate.v1.SandboxSpec.LabelsEntry
-	7,  // 1: sandgate.v1.SandboxSpec.filesystem:type_name -> sandgate.v1.FilesystemPolicy
-	9,  // 2: sandgate.v1.SandboxSpec.network:type_name -> sandgate.v1.NetworkPolicy
-	13, // 3: sandgate.v1.SandboxSpec.http:type_name -> sandgate.v1.HttpPolicy
-	16, // 4: sandgate.v1.SandboxSpec.limits:type_name -> sandgate.v1.Limits
-	17, // 5: sandgate.v1.SandboxSpec.determinism:type_name -> sandgate.v1.Determinism
-	18, // 6: sandgate.v1.SandboxSpec.workdir:type_name -> sandgate.v1.WorkdirSpec
-	22, // 7: sandgate.v1.SandboxSpec.holds:type_name -> sandgate.v1.HoldPolicy
-	27, // 8: sandgate.v1.SandboxSpec.rules:type_name -> sandgate.v1.Rule
-	19, // 9: sandgate.v1.SandboxSpec.protections:type_name -> sandgate.v1.ProtectionPolicy
-	20, // 10: sandgate.v1.SandboxSpec.lifetime:type_name -> sandgate.v1.LifetimePolicy
-	21, // 11: sandgate.v1.SandboxSpec.journal:type_name -> sandgate.v1.JournalPolicy
-	8,  // 12: sandgate.v1.FilesystemPolicy.mappings:type_name -> sandgate.v1.PathMapping
-	0,  // 13: sandgate.v1.FilesystemPolicy.baseline:type_name -> sandgate.v1.Baseline
-	10, // 14: sandgate.v1.NetworkPolicy.allow:type_name -> sandgate.v1.NetworkRule
-	10, // 15: sandgate.v1.NetworkPolicy.deny:type_name -> sandgate.v1.NetworkRule
-	11, // 16: sandgate.v1.NetworkPolicy.bind:type_name -> sandgate.v1.BindRule
-	10, // 17: sandgate.v1.NetworkPolicy.grantable:type_name -> sandgate.v1.NetworkRule
-	1,  // 18: sandgate.v1.NetworkRule.transport:type_name -> sandgate.v1.Transport
-	12, // 19: sandgate.v1.NetworkRule.ports:type_name -> sandgate.v1.PortRange
-	1,  // 20: sandgate.v1.BindRule.transport:type_name -> sandgate.v1.Transport
-	12, // 21: sandgate.v1.BindRule.ports:type_name -> sandgate.v1.PortRange
-	14, // 22: sandgate.v1.HttpPolicy.allow:type_name -> sandgate.v1.HttpRule
-	14, // 23: sandgate.v1.HttpPolicy.deny:type_name -> sandgate.v1.HttpRule
-	15, // 24: sandgate.v1.HttpPolicy.credentials:type_name -> sandgate.v1.CredentialUse
-	14, // 25: sandgate.v1.CredentialUse.rule:type_name -> sandgate.v1.HttpRule
-	34, // 26: sandgate.v1.Limits.cpu_time:type_name -> google.protobuf.Duration
-	35, // 27: sandgate.v1.Determinism.start_time:type_name -> google.protobuf.Timestamp
-	2,  // 28: sandgate.v1.WorkdirSpec.on_success:type_name -> sandgate.v1.WorkdirAction
-	2,  // 29: sandgate.v1.WorkdirSpec.on_failure:type_name -> sandgate.v1.WorkdirAction
-	34, // 30: sandgate.v1.LifetimePolicy.max_duration:type_name -> google.protobuf.Duration
-	34, // 31: sandgate.v1.LifetimePolicy.max_unattended:type_name -> google.protobuf.Duration
-	34, // 32: sandgate.v1.LifetimePolicy.retain_after_exit:type_name -> google.protobuf.Duration
-	23, // 33: sandgate.v1.HoldPolicy.triggers:type_name -> sandgate.v1.HoldTrigger
-	34, // 34: sandgate.v1.HoldPolicy.verdict_timeout:type_name -> google.protobuf.Duration
-	34, // 35: sandgate.v1.HoldPolicy.max_hold:type_name -> google.protobuf.Duration
-	24, // 36: sandgate.v1.HoldPolicy.on_timeout:type_name -> sandgate.v1.Fallback
-	26, // 37: sandgate.v1.HoldPolicy.on_no_decider:type_name -> sandgate.v1.NoDeciderPolicy
-	3,  // 38: sandgate.v1.HoldTrigger.categories:type_name -> sandgate.v1.CallCategory
-	29, // 39: sandgate.v1.HoldTrigger.match:type_name -> sandgate.v1.CallMatch
-	4,  // 40: sandgate.v1.HoldTrigger.required_integrity:type_name -> sandgate.v1.ArgumentIntegrity
-	31, // 41: sandgate.v1.Fallback.deny:type_name -> sandgate.v1.Deny
-	32, // 42: sandgate.v1.Fallback.kill:type_name -> sandgate.v1.Kill
-	25, // 43: sandgate.v1.Fallback.static_policy:type_name -> sandgate.v1.StaticPolicy
-	34, // 44: sandgate.v1.NoDeciderPolicy.grace:type_name -> google.protobuf.Duration
-	24, // 45: sandgate.v1.NoDeciderPolicy.fallback:type_name -> sandgate.v1.Fallback
-	29, // 46: sandgate.v1.Rule.match:type_name -> sandgate.v1.CallMatch
-	30, // 47: sandgate.v1.Rule.allow:type_name -> sandgate.v1.Allow
-	31, // 48: sandgate.v1.Rule.deny:type_name -> sandgate.v1.Deny
-	32, // 49: sandgate.v1.Rule.kill:type_name -> sandgate.v1.Kill
-	28, // 50: sandgate.v1.Rule.ask:type_name -> sandgate.v1.Ask
-	3,  // 51: sandgate.v1.CallMatch.categories:type_name -> sandgate.v1.CallCategory
-	10, // 52: sandgate.v1.CallMatch.destinations:type_name -> sandgate.v1.NetworkRule
-	36, // 53: sandgate.v1.CallMatch.subtree:type_name -> sandgate.v1.TaskInfo
-	5,  // 54: sandgate.v1.Kill.scope:type_name -> sandgate.v1.SignalScope
-	55, // [55:55] is the sub-list for method output_type
-	55, // [55:55] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	35, // 0: sandgate.v1.SandboxSpec.labels:type_name -> sandgate.v1.SandboxSpec.LabelsEntry
+	8,  // 1: sandgate.v1.SandboxSpec.filesystem:type_name -> sandgate.v1.FilesystemPolicy
+	11, // 2: sandgate.v1.SandboxSpec.network:type_name -> sandgate.v1.NetworkPolicy
+	15, // 3: sandgate.v1.SandboxSpec.http:type_name -> sandgate.v1.HttpPolicy
+	18, // 4: sandgate.v1.SandboxSpec.limits:type_name -> sandgate.v1.Limits
+	19, // 5: sandgate.v1.SandboxSpec.determinism:type_name -> sandgate.v1.Determinism
+	20, // 6: sandgate.v1.SandboxSpec.workdir:type_name -> sandgate.v1.WorkdirSpec
+	24, // 7: sandgate.v1.SandboxSpec.holds:type_name -> sandgate.v1.HoldPolicy
+	29, // 8: sandgate.v1.SandboxSpec.rules:type_name -> sandgate.v1.Rule
+	21, // 9: sandgate.v1.SandboxSpec.protections:type_name -> sandgate.v1.ProtectionPolicy
+	22, // 10: sandgate.v1.SandboxSpec.lifetime:type_name -> sandgate.v1.LifetimePolicy
+	23, // 11: sandgate.v1.SandboxSpec.journal:type_name -> sandgate.v1.JournalPolicy
+	7,  // 12: sandgate.v1.SandboxSpec.run_as:type_name -> sandgate.v1.Identity
+	10, // 13: sandgate.v1.FilesystemPolicy.mappings:type_name -> sandgate.v1.PathMapping
+	0,  // 14: sandgate.v1.FilesystemPolicy.baseline:type_name -> sandgate.v1.Baseline
+	9,  // 15: sandgate.v1.FilesystemPolicy.private_tmp:type_name -> sandgate.v1.PrivateTmp
+	12, // 16: sandgate.v1.NetworkPolicy.allow:type_name -> sandgate.v1.NetworkRule
+	12, // 17: sandgate.v1.NetworkPolicy.deny:type_name -> sandgate.v1.NetworkRule
+	13, // 18: sandgate.v1.NetworkPolicy.bind:type_name -> sandgate.v1.BindRule
+	12, // 19: sandgate.v1.NetworkPolicy.grantable:type_name -> sandgate.v1.NetworkRule
+	1,  // 20: sandgate.v1.NetworkRule.transport:type_name -> sandgate.v1.Transport
+	14, // 21: sandgate.v1.NetworkRule.ports:type_name -> sandgate.v1.PortRange
+	1,  // 22: sandgate.v1.BindRule.transport:type_name -> sandgate.v1.Transport
+	14, // 23: sandgate.v1.BindRule.ports:type_name -> sandgate.v1.PortRange
+	16, // 24: sandgate.v1.HttpPolicy.allow:type_name -> sandgate.v1.HttpRule
+	16, // 25: sandgate.v1.HttpPolicy.deny:type_name -> sandgate.v1.HttpRule
+	17, // 26: sandgate.v1.HttpPolicy.credentials:type_name -> sandgate.v1.CredentialUse
+	16, // 27: sandgate.v1.CredentialUse.rule:type_name -> sandgate.v1.HttpRule
+	36, // 28: sandgate.v1.Limits.cpu_time:type_name -> google.protobuf.Duration
+	37, // 29: sandgate.v1.Determinism.start_time:type_name -> google.protobuf.Timestamp
+	2,  // 30: sandgate.v1.WorkdirSpec.on_success:type_name -> sandgate.v1.WorkdirAction
+	2,  // 31: sandgate.v1.WorkdirSpec.on_failure:type_name -> sandgate.v1.WorkdirAction
+	36, // 32: sandgate.v1.LifetimePolicy.max_duration:type_name -> google.protobuf.Duration
+	36, // 33: sandgate.v1.LifetimePolicy.max_unattended:type_name -> google.protobuf.Duration
+	36, // 34: sandgate.v1.LifetimePolicy.retain_after_exit:type_name -> google.protobuf.Duration
+	25, // 35: sandgate.v1.HoldPolicy.triggers:type_name -> sandgate.v1.HoldTrigger
+	36, // 36: sandgate.v1.HoldPolicy.verdict_timeout:type_name -> google.protobuf.Duration
+	36, // 37: sandgate.v1.HoldPolicy.max_hold:type_name -> google.protobuf.Duration
+	26, // 38: sandgate.v1.HoldPolicy.on_timeout:type_name -> sandgate.v1.Fallback
+	28, // 39: sandgate.v1.HoldPolicy.on_no_decider:type_name -> sandgate.v1.NoDeciderPolicy
+	3,  // 40: sandgate.v1.HoldTrigger.categories:type_name -> sandgate.v1.CallCategory
+	31, // 41: sandgate.v1.HoldTrigger.match:type_name -> sandgate.v1.CallMatch
+	4,  // 42: sandgate.v1.HoldTrigger.required_integrity:type_name -> sandgate.v1.ArgumentIntegrity
+	33, // 43: sandgate.v1.Fallback.deny:type_name -> sandgate.v1.Deny
+	34, // 44: sandgate.v1.Fallback.kill:type_name -> sandgate.v1.Kill
+	27, // 45: sandgate.v1.Fallback.static_policy:type_name -> sandgate.v1.StaticPolicy
+	36, // 46: sandgate.v1.NoDeciderPolicy.grace:type_name -> google.protobuf.Duration
+	26, // 47: sandgate.v1.NoDeciderPolicy.fallback:type_name -> sandgate.v1.Fallback
+	31, // 48: sandgate.v1.Rule.match:type_name -> sandgate.v1.CallMatch
+	32, // 49: sandgate.v1.Rule.allow:type_name -> sandgate.v1.Allow
+	33, // 50: sandgate.v1.Rule.deny:type_name -> sandgate.v1.Deny
+	34, // 51: sandgate.v1.Rule.kill:type_name -> sandgate.v1.Kill
+	30, // 52: sandgate.v1.Rule.ask:type_name -> sandgate.v1.Ask
+	3,  // 53: sandgate.v1.CallMatch.categories:type_name -> sandgate.v1.CallCategory
+	12, // 54: sandgate.v1.CallMatch.destinations:type_name -> sandgate.v1.NetworkRule
+	38, // 55: sandgate.v1.CallMatch.subtree:type_name -> sandgate.v1.TaskInfo
+	5,  // 56: sandgate.v1.Kill.scope:type_name -> sandgate.v1.SignalScope
+	57, // [57:57] is the sub-list for method output_type
+	57, // [57:57] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_sandgate_v1_policy_proto_init() }
@@ -2795,13 +2966,13 @@ func file_sandgate_v1_policy_proto_init() {
 		return
 	}
 	file_sandgate_v1_common_proto_init()
-	file_sandgate_v1_policy_proto_msgTypes[11].OneofWrappers = []any{}
-	file_sandgate_v1_policy_proto_msgTypes[18].OneofWrappers = []any{
+	file_sandgate_v1_policy_proto_msgTypes[13].OneofWrappers = []any{}
+	file_sandgate_v1_policy_proto_msgTypes[20].OneofWrappers = []any{
 		(*Fallback_Deny)(nil),
 		(*Fallback_Kill)(nil),
 		(*Fallback_StaticPolicy)(nil),
 	}
-	file_sandgate_v1_policy_proto_msgTypes[21].OneofWrappers = []any{
+	file_sandgate_v1_policy_proto_msgTypes[23].OneofWrappers = []any{
 		(*Rule_Allow)(nil),
 		(*Rule_Deny)(nil),
 		(*Rule_Kill)(nil),
@@ -2813,7 +2984,7 @@ func file_sandgate_v1_policy_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_sandgate_v1_policy_proto_rawDesc), len(file_sandgate_v1_policy_proto_rawDesc)),
 			NumEnums:      6,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
