@@ -96,6 +96,9 @@ ${examples(
     .option("--listen <address>", "unix:/path or tcp:127.0.0.1:port; may be repeated", collect)
     .option("--token-file <file>", "callers over TCP must send the token in this file's first line")
     .option("--anonymous", "whoever reaches a TCP port may do everything")
+    .option("--events-file <file>", "write every event to this file too, one JSON object a line")
+    .option("--events-size <size>", "put that file aside when it has this size, such as 64MiB, which it is by default")
+    .option("--events-keep <number>", "files put aside that are kept; 4 by default")
     .option(
       "--config <file>",
       "settings in TOML: listen, token_file, anonymous, remote, uids, reflection, max_sandboxes, …",

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { parse, TomlError } from "smol-toml";
 import { canonicalAddress, defaultAddress } from "./address.js";
+import { parseByteSize } from "./byte-size.js";
 import { parseDurationMs } from "./duration.js";
 import { UsageError } from "./failure.js";
 import { findTomlLine } from "./toml-lines.js";
@@ -20,9 +21,21 @@ export interface ServeConfig {
   readonly reflection: boolean | undefined;
   readonly maxSandboxes: number | undefined;
   readonly journalEvents: number | undefined;
+  /** File that every event is written to; undefined: none. */
+  readonly events: EventsConfig | undefined;
   /** Time that sandboxes have to end after SIGTERM. */
   readonly graceMs: number;
   readonly logLevel: string;
+}
+
+export interface EventsConfig {
+  readonly path: string;
+  /** Size at which the file is put aside. */
+  readonly maxBytes: number;
+  /** Files put aside that are kept. */
+  readonly keep: number;
+  /** When what was written is forced to the disk. */
+  readonly sync: "write" | "rotation";
 }
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "fatal", "silent"];
@@ -39,14 +52,28 @@ const READERS: Readonly<Record<string, Reader>> = {
   reflection: flag,
   max_sandboxes: count,
   journal_events: count,
+  events_file: text,
+  events_size: (value) => parseByteSize(text(value)),
+  events_keep: count,
+  events_sync: (value) => oneOf(text(value), ["write", "rotation"]),
   grace: (value) => parseDurationMs(text(value)),
   log_level: (value) => oneOf(text(value), LOG_LEVELS),
 };
 
+/** What the command line says. */
+export interface GivenConfig {
+  readonly listen?: readonly string[];
+  readonly tokenFile?: string;
+  readonly anonymous?: boolean;
+  readonly eventsFile?: string;
+  readonly eventsSize?: string;
+  readonly eventsKeep?: string;
+}
+
 /** The file's settings, with those of the command line in front, and the defaults behind. Throws UsageError. */
 export function readServeConfig(
   file: string | undefined,
-  given: { readonly listen?: readonly string[]; readonly tokenFile?: string; readonly anonymous?: boolean },
+  given: GivenConfig,
   env: Readonly<Record<string, string | undefined>>,
 ): ServeConfig {
   const settings = file === undefined ? {} : readSettings(file);
@@ -60,9 +87,36 @@ export function readServeConfig(
     reflection: settings.reflection as boolean | undefined,
     maxSandboxes: settings.max_sandboxes as number | undefined,
     journalEvents: settings.journal_events as number | undefined,
+    events: eventsConfig(settings, given),
     graceMs: (settings.grace as number | undefined) ?? 10_000,
     logLevel: (settings.log_level as string | undefined) ?? "info",
   };
+}
+
+function eventsConfig(settings: Readonly<Record<string, unknown>>, given: GivenConfig): EventsConfig | undefined {
+  const path = given.eventsFile ?? (settings.events_file as string | undefined);
+  const maxBytes =
+    named("--events-size", given.eventsSize, parseByteSize) ?? (settings.events_size as number | undefined);
+  const keep =
+    named("--events-keep", given.eventsKeep, (value) => count(Number(value))) ??
+    (settings.events_keep as number | undefined);
+  if (path === undefined) return undefined;
+  return {
+    path,
+    maxBytes: maxBytes ?? 64 << 20,
+    keep: keep ?? 4,
+    sync: (settings.events_sync as EventsConfig["sync"] | undefined) ?? "rotation",
+  };
+}
+
+/** An option's value. What is wrong with it is said of the option. */
+function named<Value>(option: string, value: string | undefined, read: (text: string) => Value): Value | undefined {
+  if (value === undefined) return undefined;
+  try {
+    return read(value);
+  } catch (error) {
+    throw new UsageError(`${option} ${value}: ${error instanceof Error ? error.message : String(error)}`);
+  }
 }
 
 function readSettings(file: string): Record<string, unknown> {

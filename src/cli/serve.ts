@@ -3,13 +3,10 @@ import type { Service } from "../service/main.js";
 import { startService } from "../service/main.js";
 import { readToken } from "./connection.js";
 import { Exit, UsageError } from "./failure.js";
-import { readServeConfig, type ServeConfig } from "./serve-config.js";
+import { type GivenConfig, readServeConfig, type ServeConfig } from "./serve-config.js";
 
-export interface ServeOptions {
-  readonly listen?: readonly string[];
+export interface ServeOptions extends GivenConfig {
   readonly config?: string;
-  readonly tokenFile?: string;
-  readonly anonymous?: boolean;
 }
 
 /** Runs the service until SIGTERM or SIGINT; a second one ends it at once. Throws Exit when the service failed. */
@@ -22,6 +19,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     onFailed: stopping.fail,
     ...(config.maxSandboxes === undefined ? {} : { maxSandboxes: config.maxSandboxes }),
     ...(config.journalEvents === undefined ? {} : { journalEvents: config.journalEvents }),
+    ...(config.events === undefined ? {} : { eventFile: config.events }),
   });
   try {
     const addresses: string[] = [];

@@ -26,6 +26,7 @@ import { type BoundService, bindService } from "./bridge.js";
 import { createCallEncoder } from "./convert/call-encoder.js";
 import type { SpecDefaults } from "./convert/spec.js";
 import { createDecisionService } from "./decision-service.js";
+import { type EventFileOptions, openEventFile } from "./event-file.js";
 import { createIdempotency } from "./idempotency.js";
 import { createSandboxService } from "./sandbox-service.js";
 import { createServer, maxMessageBytes, type TcpListenOptions, type UnixListenOptions } from "./server.js";
@@ -40,6 +41,8 @@ export interface ServiceOptions {
   readonly maxSandboxes?: number;
   /** Events kept for late watchers. */
   readonly journalEvents?: number;
+  /** Where every event is written too; undefined: nowhere. */
+  readonly eventFile?: EventFileOptions;
   /** How long the engine polls before it sleeps while calls keep coming, in microseconds. */
   readonly spinUs?: number;
   /** Called when the engine or the warden ended: every sandbox is gone, and the service should be too. */
@@ -61,6 +64,8 @@ const REQUEST_RETENTION_MS = 10 * 60_000;
 const REQUESTS_KEPT = 16_384;
 const JOURNAL_EVENTS = 65_536;
 const MAX_SANDBOXES = 8192;
+/** Longest that a disk is waited for at the end. */
+const EVENT_FILE_CLOSE_MS = 5000;
 
 const DEFAULTS: SpecDefaults = {
   verdictTimeoutMs: 30_000,
@@ -95,6 +100,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     maxEvents: journalEvents,
     snapshot: (tenant) => registry.list({ tenant, identity: "" }),
   });
+
+  // Before there is anything to clean up, since it may not be possible.
+  const eventFile = options.eventFile && (await openEventFile(journal, log, options.eventFile));
 
   const holdEngine: HoldEngine = {
     settle(holdId, settlement) {
@@ -243,6 +251,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       await drained;
       await engine.close();
       holds.dispose();
+      await eventFile?.close(EVENT_FILE_CLOSE_MS);
     },
   };
 }

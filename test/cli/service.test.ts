@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { statSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   type RunningCommand,
@@ -251,6 +251,23 @@ describe("sandgate serve", function () {
     assert.equal((await sandgate(["ps", "--address", address], { env: { SANDGATE_TOKEN_FILE: file } })).status, 0);
     command.child.kill("SIGTERM");
     assert.equal((await command.result).status, 0);
+  });
+
+  it("writes events to a file, as the command line says rather than its settings, and names a size that is none", async () => {
+    using directory = temporaryDirectory();
+    const config = join(directory.path, "sandgate.toml");
+    const file = join(directory.path, "events.jsonl");
+    writeFileSync(config, `events_file = "${directory.path}/other"\nevents_size = "1MiB"\nevents_sync = "write"\n`);
+    const listen = ["--listen", `unix:${directory.path}/socket`];
+    const command = startSandgate(["serve", "--config", config, "--events-file", file, ...listen]);
+    const address = /ready (\S+)/.exec(await command.until("stdout", "\n"))?.[1] ?? "";
+    assert.equal((await sandgate(["run", "--address", address, "--", "sh", "-c", "exit 3"])).status, 3);
+    command.child.kill("SIGTERM");
+    assert.equal((await command.result).status, 0);
+    assert.match(readFileSync(file, "utf8"), /"processEnded":\{"exit":\{"code":3,/);
+    const { status, stderr } = await sandgate(["serve", "--events-file", file, "--events-size", "much"]);
+    assert.equal(status, 125);
+    assert.match(stderr, /^sandgate: --events-size much: "much" is not a size: write 512k, 64MiB or 1.5G\n$/);
   });
 
   it("names the line of a mistake in its settings", async () => {

@@ -10,10 +10,10 @@ export interface Journal extends EventSink {
   /** Of the last event. */
   cursor(): Cursor;
   /**
-   * Ends when the signal aborts, or the loop over it is left. Throws `out_of_range` when the cursor is not of this
+   * Of one tenant's sandboxes; undefined: of all, which no client is. Ends when the signal aborts, or the loop over it is left. Throws `out_of_range` when the cursor is not of this
    * run or too old, and `resource_exhausted` when the watcher fell behind and asked to be disconnected then.
    */
-  watch(tenant: string, options: WatchOptions, signal: AbortSignal): AsyncIterableIterator<WatchBatch>;
+  watch(tenant: string | undefined, options: WatchOptions, signal: AbortSignal): AsyncIterableIterator<WatchBatch>;
 }
 
 export interface JournalOptions {
@@ -107,7 +107,11 @@ export function createJournal(options: JournalOptions): Journal {
     }
   }
 
-  function watch(tenant: string, watching: WatchOptions, signal: AbortSignal): AsyncIterableIterator<WatchBatch> {
+  function watch(
+    tenant: string | undefined,
+    watching: WatchOptions,
+    signal: AbortSignal,
+  ): AsyncIterableIterator<WatchBatch> {
     const position = startOf(watching.start);
     const watcher: Watcher = createWatcher({
       ring: view,
@@ -122,7 +126,8 @@ export function createJournal(options: JournalOptions): Journal {
     return watcher.batches;
   }
 
-  function takeSnapshot(tenant: string, watching: WatchOptions): JournalEntry[] {
+  function takeSnapshot(tenant: string | undefined, watching: WatchOptions): JournalEntry[] {
+    if (tenant === undefined) throw new Error("a snapshot is of one tenant");
     return snapshot(tenant)
       .filter(({ sandboxId, spec }) => isSelected(watching, sandboxId, spec.labels))
       .map((sandbox) => entryOf(last, snapshotEvent(tenant, sandbox, clock.wall())));
@@ -131,11 +136,11 @@ export function createJournal(options: JournalOptions): Journal {
   return { append, cursor: () => ({ epoch, sequence: last }), watch };
 }
 
-function wantedBy(tenant: string, { selector, include, exclude }: WatchOptions): EventPredicate {
+function wantedBy(tenant: string | undefined, { selector, include, exclude }: WatchOptions): EventPredicate {
   const isIncluded = include.length === 0 ? () => true : compileFilters(include);
   const isExcluded = compileFilters(exclude);
   return (event) =>
-    event.tenant === tenant &&
+    (tenant === undefined || event.tenant === tenant) &&
     isSelected({ selector }, event.sandboxId, event.labels) &&
     isIncluded(event) &&
     !isExcluded(event);

@@ -147,7 +147,7 @@ export function batchToProto({
   };
 }
 
-function gapToProto({ first, last, lost, lostByKind }: Gap): Init<typeof pb.GapSchema> {
+export function gapToProto({ first, last, lost, lostByKind }: Gap): Init<typeof pb.GapSchema> {
   return {
     first: BigInt(first),
     last: BigInt(last),
