@@ -324,15 +324,19 @@ enum sg_keeper_op {
 	SG_KEEPER_RESOLVE = 1, /* pin a path; fds: [directory it is relative to] */
 	SG_KEEPER_OPEN = 2,    /* open what was pinned, and forget the pin; reply carries the descriptor */
 	SG_KEEPER_RELEASE = 3, /* forget a pin; no reply */
-	SG_KEEPER_CONNECT = 4, /* fds: the socket; the address follows */
+	SG_KEEPER_CONNECT = 4, /* fds: the socket; the address follows, after the call's id where flags has ANSWER */
 	SG_KEEPER_SIGNAL = 5,  /* kill(-1, signal) inside the sandbox's own domain */
 	SG_KEEPER_CANCEL = 6,  /* stop a connect in progress; no reply of its own */
 	SG_KEEPER_ACT = 7,     /* struct sg_keeper_act follows: one call on a file, where the program's own grants cover it */
+	SG_KEEPER_LISTENER = 8, /* fds: the sandbox's listener, by which CONNECT may answer; no reply */
 };
+
+/* CONNECT: a uint64_t, the notification's id, comes first. A result that is there at once answers the call itself. */
+#define SG_KEEPER_ANSWER (1u << 0)
 
 struct sg_keeper_request {
 	uint32_t op;
-	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags; ACT: SG_ACT_… below */
+	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags; ACT: SG_ACT_… below; CONNECT: SG_KEEPER_ANSWER */
 	uint64_t op_id;      /* chosen by the engine; RESOLVE's names the pin for OPEN and RELEASE */
 	uint32_t mode;       /* OPEN, ACT: the caller's mode */
 	uint32_t umask;      /* OPEN: the caller's umask */
@@ -368,14 +372,15 @@ struct sg_keeper_act {
 
 #define SG_ACT_VALUE_LIMIT 65536u /* XATTR_SIZE_MAX */
 
-#define SG_KEEPER_EXISTS (1u << 0) /* RESOLVE: the path names something that exists */
+#define SG_KEEPER_EXISTS (1u << 0)   /* RESOLVE: the path names something that exists */
+#define SG_KEEPER_ANSWERED (1u << 1) /* CONNECT: calls were answered; the op_ids of them follow */
 
 struct sg_keeper_reply {
 	uint32_t op;
 	int32_t error;       /* negative errno, or 0 */
 	uint64_t op_id;
-	uint32_t flags;      /* RESOLVE: SG_KEEPER_EXISTS; ACT: what the call returned */
-	uint32_t length;     /* RESOLVE: bytes of the canonical path that follow */
+	uint32_t flags;      /* RESOLVE: SG_KEEPER_EXISTS; CONNECT: SG_KEEPER_ANSWERED; ACT: what the call returned */
+	uint32_t length;     /* bytes that follow: RESOLVE: the canonical path; ANSWERED: an array of uint64_t */
 };
 
 #endif

@@ -3,7 +3,9 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/seccomp.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "keeper.h"
@@ -12,16 +14,17 @@
  * A Unix socket waits for room in a queue, which nothing tells of: that is done in a thread. Returns a result for the
  * caller, or any with *ret_waits set when the reply comes later.
  */
-static int connect_local(struct keeper *keeper, const struct request *request, int *socket_fd, bool *ret_waits)
+static int connect_local(struct keeper *keeper, uint64_t op_id, const char *bytes, uint32_t length, int *socket_fd,
+			 bool *ret_waits)
 {
-	struct job job = {.kind = JOB_CONNECT, .op_id = request->head->op_id, .fd = *socket_fd};
+	struct job job = {.kind = JOB_CONNECT, .op_id = op_id, .fd = *socket_fd};
 	int flags = fcntl(*socket_fd, F_GETFL);
 	int r;
 
 	if (flags < 0)
 		return -errno;
-	memcpy(&job.address, request->bytes, request->head->length);
-	job.address_length = request->head->length;
+	memcpy(&job.address, bytes, length);
+	job.address_length = length;
 	if (flags & O_NONBLOCK)
 		return connect(*socket_fd, (const struct sockaddr *)&job.address, job.address_length) < 0 ? -errno : 0;
 	r = submit_job(keeper, &job);
@@ -32,10 +35,10 @@ static int connect_local(struct keeper *keeper, const struct request *request, i
 	return 0;
 }
 
-/* Likewise, for any socket. */
-static int connect_socket(struct keeper *keeper, const struct request *request, int *socket_fd, bool *ret_waits)
+/* Likewise, for any socket. The address is `length` of the request's bytes. */
+static int connect_socket(struct keeper *keeper, const struct request *request, const char *bytes, uint32_t length,
+			  int *socket_fd, bool *ret_waits)
 {
-	const uint32_t length = request->head->length;
 	struct sockaddr_storage address;
 	socklen_t size = sizeof(int);
 	int domain;
@@ -45,20 +48,64 @@ static int connect_socket(struct keeper *keeper, const struct request *request, 
 	if (getsockopt(*socket_fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0)
 		return -errno;
 	if (domain == AF_UNIX)
-		return connect_local(keeper, request, socket_fd, ret_waits);
-	memcpy(&address, request->bytes, length);
+		return connect_local(keeper, request->head->op_id, bytes, length, socket_fd, ret_waits);
+	memcpy(&address, bytes, length);
 	return start_connect(&keeper->connects, request->head->op_id, socket_fd, (const struct sockaddr *)&address,
 			     length, ret_waits);
 }
 
+void tell_answers(struct keeper *keeper)
+{
+	struct sg_keeper_reply *head = &keeper->answers.head;
+
+	head->op = SG_KEEPER_CONNECT;
+	head->flags = SG_KEEPER_ANSWERED;
+	reply(keeper, &keeper->answers, sizeof(*head) + head->length, -1);
+	head->length = 0;
+}
+
+/* The caller goes on at once; that the engine can forget the call is told it later, with others. */
+static void answer(struct keeper *keeper, uint64_t call_id, uint64_t op_id, int result)
+{
+	struct seccomp_notif_resp response = {.id = call_id, .error = result};
+	struct sg_keeper_reply *head = &keeper->answers.head;
+
+	/* A caller that died needs no answer. */
+	(void)ioctl(keeper->listener_fd, SECCOMP_IOCTL_NOTIF_SEND, &response);
+	keeper->answers.op_ids[head->length / sizeof(op_id)] = op_id;
+	head->length += sizeof(op_id);
+	if (head->length == sizeof(keeper->answers.op_ids))
+		tell_answers(keeper);
+}
+
 void handle_connect(struct keeper *keeper, struct request *request)
 {
+	const struct sg_keeper_request *head = request->head;
 	cleanup_close int socket_fd = take_fd(request->packet, 0);
+	bool answers = (head->flags & SG_KEEPER_ANSWER) && keeper->listener_fd >= 0;
+	uint32_t skipped = head->flags & SG_KEEPER_ANSWER ? sizeof(uint64_t) : 0;
 	bool waits = false;
-	int r = socket_fd < 0 ? -EBADF : connect_socket(keeper, request, &socket_fd, &waits);
+	uint64_t call_id;
+	int r;
 
-	if (!waits)
-		reply_result(keeper, request->head->op, request->head->op_id, r, -1);
+	if (socket_fd < 0 || head->length < skipped)
+		r = -EBADF;
+	else
+		r = connect_socket(keeper, request, request->bytes + skipped, head->length - skipped, &socket_fd, &waits);
+	if (waits)
+		return;
+	if (answers && head->length >= skipped) {
+		memcpy(&call_id, request->bytes, sizeof(call_id));
+		answer(keeper, call_id, head->op_id, r);
+	} else {
+		reply_result(keeper, head->op, head->op_id, r, -1);
+	}
+}
+
+void handle_listener(struct keeper *keeper, struct request *request)
+{
+	close_fd(&keeper->listener_fd);
+	keeper->listener_fd = take_fd(request->packet, 0);
 }
 
 void reply_connected(struct keeper *keeper)

@@ -27,6 +27,7 @@
 #define KILL_FD 4
 #define STATUS_FD 5
 #define PRESS_MS 2
+#define TELL_MS 1
 
 static volatile sig_atomic_t must_end;
 
@@ -130,6 +131,7 @@ static void (*const operations[])(struct keeper *keeper, struct request *request
 	[SG_KEEPER_SIGNAL] = handle_signal,
 	[SG_KEEPER_CANCEL] = handle_cancel,
 	[SG_KEEPER_ACT] = handle_act,
+	[SG_KEEPER_LISTENER] = handle_listener,
 };
 
 static void handle(struct keeper *keeper, const struct sg_keeper_request *head, const char *bytes,
@@ -233,7 +235,8 @@ void run_keeper(const struct launch_setup *setup, struct grants *grants, const v
 				.confines_signals = setup->confines_signals,
 				.grants = grants,
 				.done_fd = -1,
-				.connects = NO_CONNECTS};
+				.connects = NO_CONNECTS,
+				.listener_fd = -1};
 	sigset_t terminate, none;
 	bool alone = false;
 
@@ -248,11 +251,15 @@ void run_keeper(const struct launch_setup *setup, struct grants *grants, const v
 					 {.fd = keeper.done_fd, .events = POLLIN},
 					 {.fd = keeper.connects.poll_fd, .events = POLLIN}};
 		bool pressing = keeper.jobs != NULL && press_cancelled(keeper.jobs);
-		int wait_ms = pressing ? PRESS_MS : next_connect_ms(&keeper.connects);
+		bool telling = keeper.answers.head.length > 0;
+		int wait_ms = telling ? TELL_MS : pressing ? PRESS_MS : next_connect_ms(&keeper.connects);
 		struct timespec bound = {.tv_sec = wait_ms / 1000, .tv_nsec = (wait_ms % 1000) * 1000000L};
+		int ready = ppoll(wait, 4, wait_ms < 0 ? NULL : &bound, &none);
 
-		if (ppoll(wait, 4, wait_ms < 0 ? NULL : &bound, &none) < 0)
+		if (ready < 0)
 			continue;
+		if (ready == 0 && telling)
+			tell_answers(&keeper);
 		if (wait[0].revents != 0)
 			break;
 		if (wait[2].revents != 0)

@@ -14,6 +14,8 @@
 #include "pins.h"
 #include "wire.h"
 
+#define ANSWERS_AT_ONCE 32 /* told to the engine in one reply */
+
 struct keeper {
 	pid_t warden_pid;
 	bool namespaced;       /* kill(-1) is confined by the PID namespace */
@@ -23,6 +25,11 @@ struct keeper {
 	struct job_pool *jobs; /* NULL until the first */
 	int done_fd;
 	struct connects connects;
+	int listener_fd; /* -1 when the engine answers every call itself */
+	struct sg_keeper_answers {
+		struct sg_keeper_reply head;
+		uint64_t op_ids[ANSWERS_AT_ONCE];
+	} answers; /* given, and not yet told of: head.length counts */
 };
 
 /* A request of the engine, checked: head->length bytes follow it. */
@@ -47,6 +54,9 @@ int copy_path_bytes(const struct request *request, char ret_path[PATH_MAX]);
 /* Replies to the connects that have their result. */
 void reply_connected(struct keeper *keeper);
 
+/* Tells the engine of the calls that were answered here. */
+void tell_answers(struct keeper *keeper);
+
 /* Operations; each replies when it is done, unless abi.h says that it does not. */
 void handle_resolve(struct keeper *keeper, struct request *request);
 void handle_open(struct keeper *keeper, struct request *request);
@@ -54,5 +64,6 @@ void handle_release(struct keeper *keeper, struct request *request);
 void handle_connect(struct keeper *keeper, struct request *request);
 void handle_act(struct keeper *keeper, struct request *request);
 void handle_cancel(struct keeper *keeper, struct request *request);
+void handle_listener(struct keeper *keeper, struct request *request);
 
 #endif

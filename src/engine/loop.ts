@@ -34,10 +34,12 @@ export interface ChannelEvents {
   onEnd(): void;
 }
 
-/** A call that is answered later. Exactly one of `answer`, expiry and `onGone` happens. */
+/** A call that is answered later. Exactly one of `answer`, `release`, expiry and `onGone` happens. */
 export interface Deferred {
   /** Answers it; ignored (and an fd closed) when it was answered, expired or is gone. */
   answer(verdict: Exclude<Verdict, { kind: "deferred" }>): void;
+  /** It was answered by somebody else: nothing more is done about it. */
+  release(): void;
   /** Moves the deadline: milliseconds from now. */
   extend(timeoutMs: number): void;
   /** Whether the caller still waits for its answer. */
@@ -363,8 +365,10 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     takeSocket: (of, fd) => exchange.takeSocket(of.slot, of.idLow, of.idHigh, of.tid, fd),
     defer(deferredCall, deferOptions) {
       const nowMs = performance.now();
+      // Written out, as every deferred call makes one.
       const waiting: Waiting = {
-        ...noDeadline,
+        dueAtMs: noDeadline.dueAtMs,
+        duePlace: noDeadline.duePlace,
         kind: "call",
         slot: deferredCall.slot,
         idLow: deferredCall.idLow,
@@ -383,6 +387,9 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
         answer(verdict) {
           if (finish(waiting)) answer(waiting.slot, waiting.idLow, waiting.idHigh, verdict);
           else if (verdict.kind === "fd") closeSync(verdict.fd);
+        },
+        release() {
+          finish(waiting);
         },
         extend(timeoutMs) {
           if (waiting.state === "waiting") deadlines.set(waiting, performance.now() + timeoutMs);

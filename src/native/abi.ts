@@ -178,12 +178,23 @@ export const STAGES = [
 ] as const;
 export type Stage = (typeof STAGES)[number];
 
-export const KEEPER_OP = { resolve: 1, open: 2, release: 3, connect: 4, signal: 5, cancel: 6, act: 7 } as const;
+export const KEEPER_OP = {
+  resolve: 1,
+  open: 2,
+  release: 3,
+  connect: 4,
+  signal: 5,
+  cancel: 6,
+  act: 7,
+  listener: 8,
+} as const;
 /** What an act does; native/abi.h, enum sg_act. */
 export const ACT = { chmod: 1, chown: 2, utime: 3, setxattr: 4, removexattr: 5, watch: 6 } as const;
 export const ACT_FLAG = { noFollow: 1 << 0, descriptor: 1 << 1, opened: 1 << 2 } as const;
 export const ACT_VALUE_LIMIT = 65536;
-export const KEEPER_FLAG = { exists: 1 } as const;
+/** Of requests, then of replies. */
+export const KEEPER_ANSWER = 1;
+export const KEEPER_FLAG = { exists: 1, answered: 2 } as const;
 
 const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_record: RECORD,

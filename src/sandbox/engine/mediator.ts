@@ -46,8 +46,11 @@ export interface Mediator {
    * is needed, with `allowed` or an errno.
    */
   settleInKernel(call: Call, sandbox: EngineSandbox, subject: Subject, allowed: Continue): Verdict;
-  /** Defers a call, watching its task. When it ends unanswered, its hold is withdrawn and `onEnd` is called. */
-  defer(call: Call, onEnd?: () => void): WaitingCall;
+  /**
+   * Defers a call, watching its task. When it ends unanswered, its hold is withdrawn and `onEnd` is called. `onSlow`
+   * is called once, when it has waited for longer than a moment.
+   */
+  defer(call: Call, onEnd?: () => void, onSlow?: () => void): WaitingCall;
   /** What of the call outlives its handler. */
   originOf(call: Call, sandbox: EngineSandbox): Origin;
   /** A duplicate of the caller's socket `fd`, owned by the handler; else a positive errno. */
@@ -243,20 +246,23 @@ export function createMediator(options: MediatorOptions): Mediator {
     };
   }
 
-  function defer(call: Call, onEnd: () => void = () => undefined): WaitingCall {
+  function defer(call: Call, onEnd?: () => void, onSlow?: () => void): WaitingCall {
     const { tid } = call;
     const end = (): void => {
       if (waiting.holdId !== 0) holds.withdraw(waiting.holdId);
-      onEnd();
+      onEnd?.();
     };
-    const answer = loop.defer(call, {
+    const { answer, release, extend, isWaiting } = loop.defer(call, {
       timeoutMs: KEEPER_TIMEOUT_MS,
       // Without a pidfd the end of the task is noticed at the deadline, or when its answer comes too late.
-      openTask: () => tasks.open(tid, tid),
+      openTask() {
+        onSlow?.();
+        return tasks.open(tid, tid);
+      },
       onExpired: end,
       onGone: end,
     });
-    const waiting: WaitingCall = { ...answer, holdId: 0 };
+    const waiting: WaitingCall = { answer, release, extend, isWaiting, holdId: 0 };
     return waiting;
   }
 

@@ -41,6 +41,8 @@ export type Judgement =
   | { readonly kind: "ask"; readonly rule: string };
 
 export interface Judge {
+  /** No rule, grant or trigger looks at any call: all take the static policy. */
+  readonly isIdle: boolean;
   /**
    * Refusing rules first, then grants, then other rules, then triggers; a call that no trigger wants
    * takes the static policy. `nowMs` is wall-clock time.
@@ -101,6 +103,9 @@ export function createJudge(policy: EnginePolicy, grantEvents: GrantEvents): Jud
   }
 
   return {
+    get isIdle() {
+      return rules.length === 0 && triggers.length === 0 && grants.size === 0;
+    },
     judge(call, nowMs) {
       const first = rules.find(({ matches }) => matches(call))?.rule;
       if (first?.action.kind === "deny" || first?.action.kind === "kill") {

@@ -193,12 +193,15 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     try {
       // A full descriptor table makes the kernel drop what it cannot pass on.
       if (go === undefined) throw new Error("the warden's descriptors did not arrive; this process may have too many");
+      const shared = listener !== undefined && sandbox.policy.mediateConnect ? channels.duplicate(listener) : undefined;
       if (listener !== undefined) sandbox.listener = loop.attachListener(listener, sandbox);
       if (keeper !== undefined) {
         sandbox.keeper = createKeeper(loop, keeper, () => {
           sandbox.keeper = undefined;
         });
       }
+      if (shared !== undefined && sandbox.keeper !== undefined) sandbox.keeper.share(shared);
+      else if (shared !== undefined) closeSync(shared);
       sandbox.processes.set(pid, expectation.processId);
       if (sandbox.policy.holdExec) sandbox.launching.add(pid);
       processIds.set(launchId, { sandbox, pid });

@@ -3,7 +3,7 @@ import type { Call } from "../../engine/call.js";
 import type { Handler } from "../../engine/loop.js";
 import { deferred, type Verdict } from "../../engine/verdict.js";
 import type { TakenSocket } from "../../native/exchange.js";
-import type { Mediator } from "../engine/mediator.js";
+import type { Allowance, Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { SocketAddress, Transport } from "../model.js";
 import type { Keeper } from "../warden/keeper.js";
@@ -99,18 +99,27 @@ function connectJudged(
   socket: TakenSocket,
   { address, bytes }: { readonly address: SocketAddress; readonly bytes: Buffer },
 ): void {
-  const { tid } = call;
+  const { tid, idLow, idHigh } = call;
   const transport: Transport = socket.kind.type === SOCK_STREAM ? "tcp" : "udp";
-  const origin = mediator.originOf(call, sandbox);
+  // Dissolving an association reaches nobody.
+  const isHarmless = address.kind === "unspecified";
+  const isSettled = isHarmless || sandbox.judge.isIdle;
+  const origin = isSettled ? undefined : mediator.originOf(call, sandbox);
   // Who owns the duplicate: this function until it is handed to the keeper.
   let owned: number | undefined = socket.fd;
-  let stop: (() => void) | undefined;
+  let cancel: (() => void) | undefined;
+  let unwatch: (() => void) | undefined;
   const dispose = (): void => {
     if (owned !== undefined) closeSync(owned);
     owned = undefined;
-    stop?.();
+    unwatch?.();
+    cancel?.();
   };
-  const waiting = mediator.defer(call, dispose);
+  const watch = (): void => {
+    // The keeper then says whether the kernel would make the call again.
+    if (cancel !== undefined) unwatch ??= mediator.interrupts.watch(tid, cancel);
+  };
+  const waiting = mediator.defer(call, dispose, watch);
 
   const refuse = (errno: number): void => {
     dispose();
@@ -121,45 +130,30 @@ function connectJudged(
     const taken = owned;
     owned = undefined;
     waiting.extend(CONNECT_TIMEOUT_MS);
-    let unwatch: (() => void) | undefined;
     let isDone = false;
-    const cancel = keeper.connect(taken, bytes, (result) => {
+    const giveUp = keeper.connect(taken, bytes, { idLow, idHigh }, (result) => {
       isDone = true;
       unwatch?.();
-      stop = undefined;
-      waiting.answer(result.ok ? { kind: "value", value: 0 } : { kind: "errno", errno: result.errno });
+      cancel = undefined;
+      if (result === "answered") waiting.release();
+      else waiting.answer(result.ok ? { kind: "value", value: 0 } : { kind: "errno", errno: result.errno });
     });
     if (isDone) return;
-    // The keeper then says whether the kernel would make the call again.
-    unwatch = mediator.interrupts.watch(tid, cancel);
-    stop = () => {
-      unwatch?.();
-      cancel();
-    };
+    cancel = giveUp;
+    if (origin !== undefined) watch(); // it may have waited for its verdict before
+  };
+  const allow = (allowance: Allowance): void => {
+    const { network } = sandbox;
+    const isPermitted =
+      allowance === "ceiling" ? network.isGrantable(transport, address) : network.isAllowed(transport, address);
+    if (isPermitted) connect();
+    else refuse(ECONNREFUSED);
   };
 
-  if (address.kind === "unspecified") {
-    // Dissolving an association reaches nobody.
-    connect();
-    return;
+  if (isHarmless) connect();
+  else if (origin === undefined) allow("static");
+  else {
+    const detail = { kind: "network", operation: "connect", transport, address, size: 0 } as const;
+    mediator.settle(origin, { category: "network", integrity: "copied", detail }, waiting, { allow, refuse });
   }
-  mediator.settle(
-    origin,
-    {
-      category: "network",
-      integrity: "copied",
-      detail: { kind: "network", operation: "connect", transport, address, size: 0 },
-    },
-    waiting,
-    {
-      allow(allowance) {
-        const { network } = sandbox;
-        const permitted =
-          allowance === "ceiling" ? network.isGrantable(transport, address) : network.isAllowed(transport, address);
-        if (permitted) connect();
-        else refuse(ECONNREFUSED);
-      },
-      refuse,
-    },
-  );
 }

@@ -17,12 +17,11 @@ const LOOPBACK_V6 = [...new Array<number>(15).fill(0), 1];
  * The address that a socket address reaches: IPv4 inside IPv6 as IPv4, and the unspecified address as loopback,
  * which is where the kernel connects it to. 4 or 16 bytes.
  */
-export function canonicalAddress(ip: Uint8Array): readonly number[] {
-  const bytes = [...ip];
-  const folded =
-    bytes.length === 16 && (startsWith(bytes, MAPPED) || startsWith(bytes, NAT64)) ? bytes.slice(12) : bytes;
-  if (folded.every((byte) => byte === 0)) return folded.length === 4 ? LOOPBACK_V4 : LOOPBACK_V6;
-  return folded;
+export function canonicalAddress(ip: ArrayLike<number>): ArrayLike<number> {
+  const isFolded = ip.length === 16 && (startsWith(ip, MAPPED) || startsWith(ip, NAT64));
+  const folded = isFolded ? [ip[12] ?? 0, ip[13] ?? 0, ip[14] ?? 0, ip[15] ?? 0] : ip;
+  for (let index = 0; index < folded.length; index++) if (folded[index] !== 0) return folded;
+  return folded.length === 4 ? LOOPBACK_V4 : LOOPBACK_V6;
 }
 
 /** An address or CIDR block; undefined when the text is neither. */
@@ -111,15 +110,19 @@ export function compileNetworkRules(
   };
 }
 
-function isInBlock(ip: readonly number[], { bytes, bits }: AddressBlock): boolean {
+function isInBlock(ip: ArrayLike<number>, { bytes, bits }: AddressBlock): boolean {
   if (ip.length !== bytes.length) return false;
-  return masked(ip, bits).every((byte, index) => byte === bytes[index]);
+  for (let index = 0; index * 8 < bits; index++) {
+    const mask = 0xff00 >> Math.min(8, bits - index * 8);
+    if ((((ip[index] ?? 0) ^ (bytes[index] ?? 0)) & mask & 0xff) !== 0) return false;
+  }
+  return true;
 }
 
 function masked(bytes: readonly number[], bits: number): number[] {
   return bytes.map((byte, index) => byte & (0xff00 >> Math.min(8, Math.max(0, bits - index * 8))) & 0xff);
 }
 
-function startsWith(bytes: readonly number[], prefix: readonly number[]): boolean {
+function startsWith(bytes: ArrayLike<number>, prefix: readonly number[]): boolean {
   return prefix.every((byte, index) => bytes[index] === byte);
 }

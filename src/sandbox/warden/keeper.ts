@@ -1,9 +1,24 @@
 import { closeSync } from "node:fs";
 import type { Channel, EngineLoop } from "../../engine/loop.js";
-import { ACT, ACT_FLAG, KEEPER_ACT, KEEPER_FLAG, KEEPER_OP, KEEPER_REPLY, KEEPER_REQUEST } from "../../native/abi.js";
+import {
+  ACT,
+  ACT_FLAG,
+  KEEPER_ACT,
+  KEEPER_ANSWER,
+  KEEPER_FLAG,
+  KEEPER_OP,
+  KEEPER_REPLY,
+  KEEPER_REQUEST,
+} from "../../native/abi.js";
 
 /** Positive errno, or what the operation gave. */
 export type KeeperResult<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly errno: number };
+
+/** A notification's. */
+export interface CallId {
+  readonly idLow: number;
+  readonly idHigh: number;
+}
 
 /** A path that the keeper holds open, so that what was vetted is what will be opened. */
 export interface Pin {
@@ -45,8 +60,18 @@ export interface Keeper {
   release(pin: Pin): void;
   /** Carries out an act; the descriptors are closed here. Gives what the call returned. */
   act(act: FileAct, fds: readonly number[], done: (result: KeeperResult<number>) => void): void;
-  /** `socket` is closed here. Returns a way to give up. */
-  connect(socket: number, address: Uint8Array, done: (result: KeeperResult<undefined>) => void): () => void;
+  /** Lets connects answer their calls themselves. `listener` is closed here. */
+  share(listener: number): void;
+  /**
+   * `socket` is closed here. Where the result is there at once, the call may have been answered with it. Returns a
+   * way to give up.
+   */
+  connect(
+    socket: number,
+    address: Uint8Array,
+    call: CallId,
+    done: (result: KeeperResult<undefined> | "answered") => void,
+  ): () => void;
   /** Signals every member of the sandbox, whatever its session, group or parent. */
   signalAll(signal: number, done: (result: KeeperResult<undefined>) => void): void;
   /** Ends the keeper, and with it everything of the sandbox. */
@@ -58,14 +83,21 @@ type Reply = { readonly errno: number; readonly flags: number; readonly bytes: U
 const ESHUTDOWN = 108;
 const EAGAIN = 11;
 const NO_FD = -1;
+const ANSWERED: Reply = { errno: 0, flags: KEEPER_FLAG.answered, bytes: new Uint8Array(0), fd: NO_FD };
 
 /** Speaks with the keeper on `fd`, which the loop owns from here. */
 export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onEnd: () => void): Keeper {
   const waiting = new Map<number, (reply: Reply) => void>();
   let lastId = 0;
+  let answers = false;
+  const oneFd = [NO_FD];
 
   const channel: Channel = loop.attachChannel(fd, {
     onPacket(packet, fds) {
+      if ((packet.readUInt32LE(KEEPER_REPLY.at.flags) & KEEPER_FLAG.answered) !== 0 && isConnect(packet)) {
+        takeAnswered(packet);
+        return;
+      }
       const id = Number(packet.readBigUInt64LE(KEEPER_REPLY.at.op_id));
       const length = packet.readUInt32LE(KEEPER_REPLY.at.length);
       const done = waiting.get(id);
@@ -89,6 +121,20 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
     },
   });
 
+  function isConnect(packet: Buffer): boolean {
+    return packet.readUInt32LE(KEEPER_REPLY.at.op) === KEEPER_OP.connect;
+  }
+
+  function takeAnswered(packet: Buffer): void {
+    const end = KEEPER_REPLY.bytes + packet.readUInt32LE(KEEPER_REPLY.at.length);
+    for (let at = KEEPER_REPLY.bytes; at < end; at += 8) {
+      const id = packet.readUInt32LE(at) + packet.readUInt32LE(at + 4) * 2 ** 32;
+      const done = waiting.get(id);
+      waiting.delete(id);
+      done?.(ANSWERED);
+    }
+  }
+
   function failAll(): void {
     const callbacks = [...waiting.values()];
     waiting.clear();
@@ -106,7 +152,7 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
     readonly fds?: readonly number[];
   }
 
-  function send(request: Request, done?: (reply: Reply) => void): void {
+  function send(request: Request, done?: (reply: Reply) => void): boolean {
     const bytes = request.bytes ?? new Uint8Array(0);
     const packet = Buffer.alloc(KEEPER_REQUEST.bytes + bytes.length);
     packet.writeUInt32LE(request.op, KEEPER_REQUEST.at.op);
@@ -123,6 +169,7 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
     if (!sent && done !== undefined && waiting.delete(request.id)) {
       done({ errno: EAGAIN, flags: 0, bytes: new Uint8Array(0), fd: NO_FD });
     }
+    return sent;
   }
 
   function plain(done: (result: KeeperResult<undefined>) => void): (reply: Reply) => void {
@@ -152,9 +199,19 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
         done(reply.errno === 0 ? { ok: true, value: reply.flags | 0 } : { ok: false, errno: reply.errno }),
       );
     },
-    connect(socket, address, done) {
+    share(listener) {
+      answers = send({ op: KEEPER_OP.listener, id: 0, fds: [listener] });
+    },
+    connect(socket, address, call, done) {
       const id = ++lastId;
-      send({ op: KEEPER_OP.connect, id, bytes: address, fds: [socket] }, plain(done));
+      waiting.set(id, (reply) => {
+        if (reply === ANSWERED) done("answered");
+        else done(reply.errno === 0 ? { ok: true, value: undefined } : { ok: false, errno: reply.errno });
+      });
+      oneFd[0] = socket;
+      const isSent = channel.send(connectRequest(id, address, answers ? call : undefined), oneFd);
+      closeSync(socket);
+      if (!isSent && waiting.delete(id)) done({ ok: false, errno: EAGAIN });
       return () => {
         if (waiting.has(id)) send({ op: KEEPER_OP.cancel, id });
       };
@@ -191,4 +248,21 @@ function encodeAct({ act, options = 0, uid = 0, gid = 0, times, path, name, valu
     head.writeBigInt64LE(part, KEEPER_ACT.at.times + index * 8);
   });
   return Buffer.concat([head, ...parts]);
+}
+
+/** Written out, as it is made for every connect. */
+function connectRequest(id: number, address: Uint8Array, call: CallId | undefined): Buffer {
+  const length = address.length + (call === undefined ? 0 : 8);
+  const packet = Buffer.allocUnsafe(KEEPER_REQUEST.bytes + length).fill(0, 0, KEEPER_REQUEST.bytes);
+  packet.writeUInt32LE(KEEPER_OP.connect, KEEPER_REQUEST.at.op);
+  packet.writeUInt32LE(id % 2 ** 32, KEEPER_REQUEST.at.op_id);
+  packet.writeUInt32LE(Math.floor(id / 2 ** 32), KEEPER_REQUEST.at.op_id + 4);
+  packet.writeUInt32LE(length, KEEPER_REQUEST.at.length);
+  if (call !== undefined) {
+    packet.writeUInt32LE(KEEPER_ANSWER, KEEPER_REQUEST.at.flags);
+    packet.writeUInt32LE(call.idLow, KEEPER_REQUEST.bytes);
+    packet.writeUInt32LE(call.idHigh, KEEPER_REQUEST.bytes + 4);
+  }
+  packet.set(address, KEEPER_REQUEST.bytes + length - address.length);
+  return packet;
 }
