@@ -117,7 +117,7 @@ enum sg_message_type {
 	SG_MSG_KILL = 4,     /* struct sg_signal: kill everything of the sandbox; answered by EXITED of its processes, then GONE */
 	/* warden to server */
 	SG_MSG_HELLO = 16,   /* struct sg_hello, once */
-	SG_MSG_READY = 17,   /* struct sg_ready; fds: go eventfd, for LAUNCH also [listener,] keeper socket */
+	SG_MSG_READY = 17,   /* struct sg_ready; fds: go eventfd, for LAUNCH also [listener,] keeper socket, open files */
 	SG_MSG_STARTED = 18, /* struct sg_started */
 	SG_MSG_FAILED = 19,  /* struct sg_failed, then its argument's bytes; the launch's last message */
 	SG_MSG_EXITED = 20,  /* struct sg_exited */
@@ -223,8 +223,10 @@ enum sg_mount_op {
 #define SG_MOUNT_RDONLY (1u << 0)   /* BIND, TMPFS, FILE: nothing can be written through it */
 #define SG_MOUNT_OPTIONAL (1u << 1) /* what is missing at path or source is no error */
 #define SG_MOUNT_MAKE (1u << 2)     /* BIND, TMPFS, PROC, FILE: a missing path is made, in a read-only copy of its directory */
+#define SG_MOUNT_OPEN (1u << 3)     /* FILE: READY carries a descriptor by which its content can be changed */
 
 #define SG_MAX_MOUNTS 1024
+#define SG_MAX_OPEN_FILES 4 /* FILE steps with SG_MOUNT_OPEN */
 
 /* Followed by path and source, each with its NUL, and data; each padded to 8. A length is without NUL and padding. */
 struct sg_mount {

@@ -26,7 +26,8 @@ struct launch_page {
 	int32_t nursery_pid; /* likewise */
 	int32_t listener_fd; /* in the shared descriptor table, -1 when there is none */
 	int32_t ruleset_fd;  /* likewise: an outer layer that was made and is to be kept */
-	uint32_t reserved;
+	uint32_t open_file_count;
+	int32_t open_files[SG_MAX_OPEN_FILES]; /* likewise: files that are shown to the sandbox */
 	struct path_identity identities[IDENTITY_LIMIT]; /* of ruleset_fd, or of the one given in the setup */
 };
 

@@ -297,7 +297,7 @@ static void change_view(struct child *child, const struct launch_setup *setup)
 	if (child->plan.mount_count == 0)
 		return;
 	enter(child, SG_STAGE_MOUNTS);
-	r = make_mounts(&child->plan, about);
+	r = make_mounts(&child->plan, child->page, about);
 	if (r < 0)
 		fail(child, r, about);
 }

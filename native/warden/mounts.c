@@ -19,6 +19,7 @@
 struct mounting {
 	int trees[SG_MAX_MOUNTS]; /* of each step: what it shows, or keeps; -1 */
 	struct scratch scratch;
+	struct launch_page *page;
 };
 
 static const char *const names[] = {
@@ -132,7 +133,14 @@ static int show_file(struct mounting *mounting, const struct sg_mount *step, siz
 	if (fchmod(file_fd, step->mode & 0777) < 0)
 		return -errno;
 	tree_fd = clone_tree(mounting->scratch.fd, name, 0);
-	return tree_fd < 0 ? tree_fd : show(mounting, step, tree_fd);
+	r = tree_fd < 0 ? tree_fd : show(mounting, step, tree_fd);
+	if (r < 0 || !(step->flags & SG_MOUNT_OPEN))
+		return r;
+	if (mounting->page->open_file_count == SG_MAX_OPEN_FILES)
+		return -EMFILE;
+	mounting->page->open_files[mounting->page->open_file_count++] = file_fd;
+	file_fd = -1;
+	return 0;
 }
 
 /* One of two things that stand for all that is hidden. */
@@ -244,7 +252,7 @@ static int take_sources(struct mounting *mounting, const struct plan *plan, char
 	return 0;
 }
 
-int make_mounts(const struct plan *plan, char ret_subject[MOUNT_SUBJECT])
+int make_mounts(const struct plan *plan, struct launch_page *page, char ret_subject[MOUNT_SUBJECT])
 {
 	static struct mounting mounting;
 	const struct sg_mount *step = plan->mounts;
@@ -253,6 +261,7 @@ int make_mounts(const struct plan *plan, char ret_subject[MOUNT_SUBJECT])
 	for (size_t i = 0; i < plan->mount_count; i++)
 		mounting.trees[i] = -1;
 	mounting.scratch = (struct scratch){.fd = -1};
+	mounting.page = page;
 	r = take_sources(&mounting, plan, ret_subject);
 	for (size_t i = 0; i < plan->mount_count && r == 0; i++, step = next_mount(step)) {
 		r = do_step(&mounting, plan, step, i);

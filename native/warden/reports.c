@@ -37,7 +37,7 @@ void post_ready(struct warden *warden, struct launch *launch)
 {
 	struct sg_ready message;
 	unsigned int fd_count = 0;
-	int fds[3];
+	int fds[3 + SG_MAX_OPEN_FILES];
 
 	/* The child still waits on this number in the shared table. */
 	fds[fd_count] = fcntl(launch->go_fd, F_DUPFD_CLOEXEC, 0);
@@ -51,8 +51,11 @@ void post_ready(struct warden *warden, struct launch *launch)
 		fds[fd_count++] = launch->listener_fd;
 	if (launch->keeper_fd >= 0)
 		fds[fd_count++] = launch->keeper_fd;
+	for (uint32_t i = 0; i < launch->open_file_count; i++)
+		fds[fd_count++] = launch->open_files[i];
 	launch->listener_fd = -1;
 	launch->keeper_fd = -1;
+	launch->open_file_count = 0;
 	launch->ready = true;
 	fill_ready(&message, launch);
 	send_report(warden, &message.head, SG_MSG_READY, launch->id, sizeof(message), fds, fd_count);

@@ -33,6 +33,8 @@ static void own_all_of_launch(struct owned *owned, const struct launch *launch)
 
 	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++)
 		own(owned, fds[i]);
+	for (uint32_t i = 0; i < launch->open_file_count; i++)
+		own(owned, launch->open_files[i]);
 }
 
 static void own_kept(int fd, void *context)

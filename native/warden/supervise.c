@@ -38,6 +38,13 @@ void set_failure(struct launch *launch, uint32_t stage, int error, const void *a
 	launch->failure.length = (uint32_t)length;
 }
 
+static void close_page_files(struct launch_page *page)
+{
+	close_fd(&page->listener_fd);
+	while (page->open_file_count > 0)
+		close_fd(&page->open_files[--page->open_file_count]);
+}
+
 void release_shared(struct warden *warden, struct launch *launch)
 {
 	for (int i = 0; i < 3; i++)
@@ -51,9 +58,9 @@ void release_shared(struct warden *warden, struct launch *launch)
 	close_fd(&launch->parked_fds[0]);
 	close_fd(&launch->parked_fds[1]);
 	if (launch->page != NULL) {
-		/* The listener is the launch's own from READY on. */
+		/* These are the launch's own from READY on. */
 		if (!launch->known)
-			close_fd(&launch->page->listener_fd);
+			close_page_files(launch->page);
 		close_fd(&launch->page->ruleset_fd);
 		warden->free_pages[warden->free_page_count++] = launch->page;
 		launch->page = NULL;
@@ -132,6 +139,12 @@ void kill_sandbox(struct warden *warden, struct launch *launch)
 		kill(launch->pids[ROLE_INIT], SIGKILL);
 }
 
+static void close_open_files(struct launch *launch)
+{
+	while (launch->open_file_count > 0)
+		close_fd(&launch->open_files[--launch->open_file_count]);
+}
+
 /* Forgets a launch of which nothing is left, and says so. */
 static void settle(struct warden *warden, struct launch *launch)
 {
@@ -148,6 +161,7 @@ static void settle(struct warden *warden, struct launch *launch)
 	release_shared(warden, launch);
 	close_fd(&launch->listener_fd);
 	close_fd(&launch->keeper_fd);
+	close_open_files(launch);
 	close_watched(warden, &launch->init_fd);
 	close_fd(&launch->init_child_fd);
 	free(launch->failure.argument);
@@ -186,6 +200,10 @@ static void on_ready(struct warden *warden, struct launch *launch, const struct 
 			signal_process(launch, SIGKILL, false);
 	} else {
 		launch->listener_fd = message->listener_fd;
+		if (launch->page != NULL && launch->page->open_file_count <= SG_MAX_OPEN_FILES) {
+			launch->open_file_count = launch->page->open_file_count;
+			memcpy(launch->open_files, launch->page->open_files, sizeof(launch->open_files));
+		}
 		if (launch->page != NULL)
 			store_layer(&warden->layers, &launch->layer, launch->page);
 		adopt_helpers(warden, launch);

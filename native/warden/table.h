@@ -71,6 +71,8 @@ struct launch {
 	int status_fd;
 	int listener_fd; /* until READY is passed on, as keeper_fd */
 	int keeper_fd;
+	uint32_t open_file_count; /* likewise */
+	int open_files[SG_MAX_OPEN_FILES];
 	int kill_fd; /* the keeper kills the sandbox when this closes */
 	int nursery_fd;
 	int init_fd;

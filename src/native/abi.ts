@@ -148,8 +148,10 @@ export const MOUNT_OP = {
   readOnly: 8,
   link: 9,
 } as const;
-export const MOUNT_FLAG = { readOnly: 1 << 0, optional: 1 << 1, make: 1 << 2 } as const;
+export const MOUNT_FLAG = { readOnly: 1 << 0, optional: 1 << 1, make: 1 << 2, open: 1 << 3 } as const;
 export const MAX_MOUNTS = 1024;
+/** File steps whose descriptors come with READY, in the order of the plan. */
+export const MAX_OPEN_FILES = 4;
 
 /** By number; the order is the order of a launch (native/abi.h, enum sg_stage). */
 export const STAGES = [

@@ -56,6 +56,11 @@ export interface EngineClient {
   settle(holdId: number, settlement: Settlement): void;
   addGrant(sandboxLaunchId: LaunchId, grant: Grant): void;
   removeGrant(sandboxLaunchId: LaunchId, grantId: string): void;
+  /**
+   * Replaces the content of a file that a sandbox is shown: the `index`th of those of its plan that may change. Nothing
+   * happens when it has ended.
+   */
+  showFile(sandboxLaunchId: LaunchId, index: number, content: Uint8Array): void;
   /** The warden's process id. */
   readonly wardenPid: number;
   /** Ends both; whatever still runs is killed by the warden. */
@@ -330,6 +335,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     settle: (holdId, settlement) => post({ kind: "settle", holdId, settlement }),
     addGrant: (sandboxLaunchId, grant) => post({ kind: "add_grant", sandboxLaunchId, grant }),
     removeGrant: (sandboxLaunchId, grantId) => post({ kind: "remove_grant", sandboxLaunchId, grantId }),
+    showFile: (sandboxLaunchId, index, content) => post({ kind: "show_file", sandboxLaunchId, index, content }),
     wardenPid: warden.pid ?? 0,
     async close() {
       if (phase === "closing") return;

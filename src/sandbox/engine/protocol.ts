@@ -37,6 +37,14 @@ export type ToEngine =
   | { readonly kind: "settle"; readonly holdId: number; readonly settlement: Settlement }
   | { readonly kind: "add_grant"; readonly sandboxLaunchId: LaunchId; readonly grant: Grant }
   | { readonly kind: "remove_grant"; readonly sandboxLaunchId: LaunchId; readonly grantId: string }
+  /** Replaces the content of a file that the sandbox is shown. */
+  | {
+      readonly kind: "show_file";
+      readonly sandboxLaunchId: LaunchId;
+      /** Among the files of its plan that may change. */
+      readonly index: number;
+      readonly content: Uint8Array;
+    }
   /** Answered by `signalled`. */
   | {
       readonly kind: "signal_all";

@@ -27,6 +27,8 @@ export interface EngineSandbox {
   /** The warden has let go of the sandbox. */
   released: boolean;
   keeper: Keeper | undefined;
+  /** Files that are shown to it and whose content may change, in the order of the plan; owned. */
+  readonly shownFiles: number[];
 }
 
 /** How a call is settled without asking, or that it must be asked for. */

@@ -2,7 +2,7 @@
  * The engine thread's entry: builds the loop with the sandbox handlers and runs it until it is told to
  * stop. Everything here is synchronous; nothing waits but the loop itself.
  */
-import { closeSync } from "node:fs";
+import { closeSync, ftruncateSync, writeSync } from "node:fs";
 import { parentPort, receiveMessageOnPort, workerData } from "node:worker_threads";
 import { createEngineLoop } from "../../engine/loop.js";
 import { archFromNode } from "../../engine/syscalls/table.js";
@@ -184,12 +184,13 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     if (!expected.has(launchId)) takeMessages();
     const expectation = expected.get(launchId);
     expected.delete(launchId);
-    const [go, listener, keeper] = fds;
+    const [go, listener, keeper, ...files] = fds;
     if (expectation === undefined) {
       for (const fd of fds) closeSync(fd);
       return;
     }
     const { sandbox } = expectation;
+    sandbox.shownFiles.push(...files);
     try {
       // A full descriptor table makes the kernel drop what it cannot pass on.
       if (go === undefined) throw new Error("the warden's descriptors did not arrive; this process may have too many");
@@ -226,6 +227,13 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     sandboxes.delete(sandbox.launchId);
     sandbox.keeper?.close();
     sandbox.keeper = undefined;
+    for (const fd of sandbox.shownFiles.splice(0)) closeSync(fd);
+  }
+
+  /** One write, so that who reads it meanwhile sees the old content or the new one. */
+  function showFile(fd: number, content: Uint8Array): void {
+    writeSync(fd, content, 0, content.length, 0);
+    ftruncateSync(fd, content.length);
   }
 
   function takeMessages(): void {
@@ -254,6 +262,7 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
           listener: undefined,
           released: false,
           keeper: undefined,
+          shownFiles: [],
         };
         sandboxes.set(launchId, sandbox);
         expected.set(launchId, { processId: message.processId, sandbox });
@@ -276,6 +285,11 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       case "remove_grant":
         sandboxes.get(message.sandboxLaunchId)?.judge.removeGrant(message.grantId);
         return;
+      case "show_file": {
+        const fd = sandboxes.get(message.sandboxLaunchId)?.shownFiles[message.index];
+        if (fd !== undefined) showFile(fd, message.content);
+        return;
+      }
       case "signal_all": {
         const { requestId, signal } = message;
         const keeper = sandboxes.get(message.sandboxLaunchId)?.keeper;

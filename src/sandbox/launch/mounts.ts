@@ -33,6 +33,8 @@ export interface ShownFile {
   readonly content: Uint8Array;
   /** Permission bits. */
   readonly mode: number;
+  /** Its content can be replaced while the sandbox runs: `EngineClient.showFile`. At most MAX_OPEN_FILES. */
+  readonly changes: boolean;
 }
 
 export interface MountPlan {
@@ -76,7 +78,13 @@ export function planMounts(
   if (!isThere) throw cannotEnforce(required ?? "spec.filesystem", "without mount_namespace, this");
   const steps: MountStep[] = [
     ...viewSteps(filesystem, procSecrets),
-    ...needs.files.map((file) => ({ op: MOUNT_OP.file, ...file, flags: MOUNT_FLAG.readOnly | MOUNT_FLAG.make })),
+    ...needs.files.map(({ path, content, mode, changes }) => ({
+      op: MOUNT_OP.file,
+      path,
+      content,
+      mode,
+      flags: MOUNT_FLAG.readOnly | MOUNT_FLAG.make | (changes ? MOUNT_FLAG.open : 0),
+    })),
     ...needs.hidden.map((path) => ({ op: MOUNT_OP.hide, path, flags: MOUNT_FLAG.optional })),
     ...(metadata === "mounts" ? readOnlySteps(filesystem, needs.unchanged) : []),
   ];

@@ -18,7 +18,7 @@ import { createFilterCache, filterPolicyOf, planFilterFlags } from "./filter.js"
 import { planIds } from "./ids.js";
 import { createBaseline, encodeLayers, planHandled, planTrees } from "./layers.js";
 import { planUnboundedLimits, resourceLimits } from "./limits.js";
-import { planMounts } from "./mounts.js";
+import { planMounts, type ShownFile } from "./mounts.js";
 import { planNetwork, refuseUnjudgedConnects, withoutOwnPorts } from "./network.js";
 import { hiddenOfProc } from "./proc.js";
 import { processParts } from "./process.js";
@@ -30,6 +30,8 @@ export { planHeader } from "./encode.js";
 export interface LaunchOptions {
   /** Keep a process inside that starts more of them. */
   readonly nursery: boolean;
+  /** Shown over what the sandbox has at their paths, where it may have mounts of its own. */
+  readonly files?: readonly ShownFile[];
 }
 
 export interface CompiledLaunch {
@@ -73,7 +75,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
       const namespaces = planNamespaces(spec, host, ledger);
       const mounts = planMounts(
         spec,
-        { files: [], hidden: denied?.hidden ?? [], unchanged: denied?.unchanged() ?? [] },
+        { files: options.files ?? [], hidden: denied?.hidden ?? [], unchanged: denied?.unchanged() ?? [] },
         host,
         ledger,
         procSecrets,
