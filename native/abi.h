@@ -228,6 +228,13 @@ enum sg_mount_op {
 #define SG_MAX_MOUNTS 1024
 #define SG_MAX_OPEN_FILES 4 /* FILE steps with SG_MOUNT_OPEN */
 
+/* Data of BIND and HIDE, if any: what must be there, by statx(2). Else the step fails with ESTALE. */
+struct sg_identity {
+	uint64_t inode;
+	uint32_t device_major;
+	uint32_t device_minor;
+};
+
 /* Followed by path and source, each with its NUL, and data; each padded to 8. A length is without NUL and padding. */
 struct sg_mount {
 	uint32_t op;

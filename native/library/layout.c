@@ -37,6 +37,8 @@ static const struct member members[] = {
 	WHOLE(sg_path_rule), MEMBER(sg_path_rule, access), MEMBER(sg_path_rule, inode),
 	MEMBER(sg_path_rule, device_major), MEMBER(sg_path_rule, device_minor), MEMBER(sg_path_rule, flags),
 	MEMBER(sg_path_rule, length),
+	WHOLE(sg_identity), MEMBER(sg_identity, inode), MEMBER(sg_identity, device_major),
+	MEMBER(sg_identity, device_minor),
 	WHOLE(sg_mount), MEMBER(sg_mount, op), MEMBER(sg_mount, flags), MEMBER(sg_mount, mode), MEMBER(sg_mount, path),
 	MEMBER(sg_mount, source), MEMBER(sg_mount, data),
 	WHOLE(sg_port_rule), MEMBER(sg_port_rule, access), MEMBER(sg_port_rule, port),

@@ -34,7 +34,8 @@ int clone_tree(int directory_fd, const char *path, unsigned int flags)
 
 int place_tree(int tree_fd, int directory_fd, const char *path)
 {
-	return syscall(NR_move_mount, tree_fd, "", directory_fd, path, MOVE_FROM_DESCRIPTOR | MOVE_TO_SYMLINKS) < 0
+	return syscall(NR_move_mount, tree_fd, "", directory_fd, path, MOVE_FROM_DESCRIPTOR | MOVE_TO_SYMLINKS |
+			       (path[0] == '\0' ? MOVE_TO_DESCRIPTOR : 0)) < 0
 		       ? -errno
 		       : 0;
 }

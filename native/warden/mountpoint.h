@@ -49,7 +49,7 @@ int make_missing(struct scratch *scratch, const char *path, enum missing kind, c
 /* A tree of its own with what is at (directory, path); `flags` as of open_tree(2). Returns a descriptor. */
 int clone_tree(int directory_fd, const char *path, unsigned int flags);
 
-/* Mounts a tree over (directory, path), following links. */
+/* Mounts a tree over (directory, path), following links, or over the descriptor itself. */
 int place_tree(int tree_fd, int directory_fd, const char *path);
 
 #endif

@@ -8,6 +8,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "../kernel.h"
@@ -143,27 +144,48 @@ static int show_file(struct mounting *mounting, const struct sg_mount *step, siz
 	return 0;
 }
 
+/* Whether the step is about what it was planned for: 0, or -ESTALE. */
+static int check_identity(const struct sg_mount *step, int fd)
+{
+	struct sg_identity expected;
+	struct stat status;
+
+	if (step->data == 0)
+		return 0;
+	if (step->data != sizeof(expected))
+		return -EINVAL;
+	memcpy(&expected, mount_data(step), sizeof(expected));
+	if (fstat(fd, &status) < 0)
+		return -errno;
+	return status.st_ino == expected.inode && major(status.st_dev) == expected.device_major &&
+			       minor(status.st_dev) == expected.device_minor
+		       ? 0
+		       : -ESTALE;
+}
+
 /* One of two things that stand for all that is hidden. */
 static int hide(struct mounting *mounting, const struct sg_mount *step)
 {
 	struct scratch *scratch = &mounting->scratch;
 	cleanup_close int tree_fd = -1;
-	struct stat status;
+	cleanup_close int place_fd = open(mount_path(step), O_PATH | O_CLOEXEC);
 	int r;
 
-	if (fstatat(AT_FDCWD, mount_path(step), &status, 0) < 0)
+	if (place_fd < 0)
 		return -errno;
-	r = need_scratch(scratch);
+	r = check_identity(step, place_fd);
+	if (r == 0)
+		r = need_scratch(scratch);
 	if (r < 0)
 		return r;
 	if (!scratch->has_nothings &&
 	    (mkdirat(scratch->fd, "directory", 0) < 0 || mknodat(scratch->fd, "nothing", S_IFREG, 0) < 0))
 		return -errno;
 	scratch->has_nothings = true;
-	tree_fd = clone_tree(scratch->fd, S_ISDIR(status.st_mode) ? "directory" : "nothing", 0);
+	tree_fd = clone_tree(scratch->fd, is_directory(place_fd) ? "directory" : "nothing", 0);
 	r = tree_fd < 0 ? tree_fd
 			: set_attributes(tree_fd, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
-	return r < 0 ? r : place_tree(tree_fd, AT_FDCWD, mount_path(step));
+	return r < 0 ? r : place_tree(tree_fd, place_fd, "");
 }
 
 /* Makes all mounts read-only and then shows again, over themselves, the trees that were kept before. */
@@ -236,7 +258,7 @@ static int take_sources(struct mounting *mounting, const struct plan *plan, char
 
 	for (size_t i = 0; i < plan->mount_count; i++, step = next_mount(step)) {
 		bool is_proc = step->op == SG_MOUNT_PROC;
-		int tree;
+		int tree, r;
 
 		if (step->op != SG_MOUNT_ROOT && step->op != SG_MOUNT_BIND && !is_proc)
 			continue;
@@ -248,6 +270,11 @@ static int take_sources(struct mounting *mounting, const struct plan *plan, char
 			return tree;
 		}
 		mounting->trees[i] = tree;
+		r = tree < 0 || is_proc ? 0 : check_identity(step, tree);
+		if (r < 0) {
+			name_step(step, ret_subject);
+			return r;
+		}
 	}
 	return 0;
 }

@@ -71,6 +71,7 @@ export const PATH_RULE = layout(32, {
   flags: 24,
   length: 28,
 });
+export const IDENTITY = layout(16, { inode: 0, device_major: 8, device_minor: 12 });
 export const MOUNT = layout(24, { op: 0, flags: 4, mode: 8, path: 12, source: 16, data: 20 });
 export const PORT_RULE = layout(16, { access: 0, port: 8 });
 export const SIGNAL = layout(24, { signal: 16, scope: 20 });
@@ -208,6 +209,7 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_rlimit: RLIMIT,
   sg_ruleset: RULESET,
   sg_path_rule: PATH_RULE,
+  sg_identity: IDENTITY,
   sg_mount: MOUNT,
   sg_port_rule: PORT_RULE,
   sg_signal: SIGNAL,

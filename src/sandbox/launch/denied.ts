@@ -13,6 +13,7 @@ import { contradiction } from "../policy/validate.js";
 import { placesInside, shownTrees, type View } from "../policy/view.js";
 import { encodePathRule, type FileIdentity, type PathRule } from "./encode.js";
 import { type MountTable, readMountTable } from "./mount-table.js";
+import type { KnownPlace } from "./mounts.js";
 
 /** Places of all denied trees, what is mounted elsewhere included. */
 const MAX_PLACES = 4096;
@@ -30,11 +31,11 @@ interface DeniedPlace {
 export interface DeniedPlan {
   readonly places: readonly DeniedPlace[];
   /** Paths that a mount hides, where the sandbox has a view of its own; no rule need be carved then. */
-  readonly hidden: readonly string[];
+  readonly hidden: readonly KnownPlace[];
   /** Rules that grant what `rules` do, without what is denied. */
   carve(rules: readonly TreeRule[]): PathRule[];
   /** The places in writable trees: Landlock does not keep modes, owners, times and attributes from being changed. */
-  unchanged(): readonly Uint8Array[];
+  unchanged(): readonly KnownPlace[];
   /** For the launch, which looks through the places for files with links elsewhere. */
   encode(): Buffer;
 }
@@ -54,14 +55,18 @@ export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger
   const trees = shownTrees(filesystem);
   return {
     places,
-    hidden: view.isOwn ? places.flatMap(({ path }) => placesInside(trees, textOf(path))) : [],
+    hidden: view.isOwn
+      ? places.flatMap(({ path, identity }) =>
+          placesInside(trees, textOf(path)).map((inside) => ({ path: inside, identity })),
+        )
+      : [],
     carve: (rules) => (view.isOwn ? [...rules] : carve(rules, places)),
     unchanged() {
       if (view.isOwn) return []; // it is hidden
       const writable = filesystem.writable.map(realPath);
       return places
         .filter(({ path }) => writable.some((tree) => tree !== undefined && beneath(path, tree)))
-        .map(({ path }) => bytesOf(path));
+        .map(({ path, identity }) => ({ path: bytesOf(path), identity }));
     },
     encode: () =>
       Buffer.concat(

@@ -66,12 +66,15 @@ const MOUNT_FIELDS: Readonly<Record<string, string>> = {
   tmpfs: "spec.filesystem.private_tmp",
   proc: "spec.filesystem.private_proc",
   writable: "spec.filesystem.writable",
+  hide: "spec.filesystem.denied",
 };
 
 /** What usually helps there, by errno; else that a path is missing. */
 const MOUNT_REMEDIES: Readonly<Record<string, string>> = {
   "proc EPERM":
     "this host's /proc is covered in part, as in a container, and then only root may mount another: run the service as root, or lift that",
+  "hide ESTALE": "it was replaced while the sandbox was started; try again",
+  "bind ESTALE": "it was replaced while the sandbox was started; try again",
   "root ENOTDIR": "name a directory",
   "bind ENOTDIR": "show a directory over a directory, a file over a file",
 };

@@ -2,13 +2,13 @@
  * The sandbox's own view of the file system: the mounts that a spec needs, as steps for the warden's child
  * (native/abi.h, enum sg_mount_op), and what keeps metadata calls to the writable trees.
  */
-import { MOUNT, MOUNT_FLAG, MOUNT_OP, PLAN_FLAG } from "../../native/abi.js";
+import { IDENTITY, MOUNT, MOUNT_FLAG, MOUNT_OP, PLAN_FLAG } from "../../native/abi.js";
 import type { HostFeatures } from "../host.js";
 import type { FilesystemPolicy, SandboxSpec } from "../model.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { isBeneath } from "../policy/trees.js";
 import { hasOwnView, PRIVATE_TMP, PROC, ROOT_DEVICES } from "../policy/view.js";
-import { NOTHING } from "./encode.js";
+import { type FileIdentity, NOTHING } from "./encode.js";
 import { cannotEnforce } from "./refusals.js";
 
 /**
@@ -22,10 +22,16 @@ export type MetadataPlan = "none" | "mounts" | "everywhere" | "mediated";
 export interface ViewNeeds {
   /** Files shown over what is at their paths. */
   readonly files: readonly ShownFile[];
-  /** Paths that are shown empty and without any permission. */
-  readonly hidden: readonly string[];
+  /** Shown empty and without any permission. */
+  readonly hidden: readonly KnownPlace[];
   /** What is not to be changed although it lies in a writable tree. */
-  readonly unchanged: readonly Uint8Array[];
+  readonly unchanged: readonly KnownPlace[];
+}
+
+/** A path, and what is there: a launch that finds something else fails. */
+export interface KnownPlace {
+  readonly path: string | Uint8Array;
+  readonly identity: FileIdentity;
 }
 
 export interface ShownFile {
@@ -85,7 +91,7 @@ export function planMounts(
       mode,
       flags: MOUNT_FLAG.readOnly | MOUNT_FLAG.make | (changes ? MOUNT_FLAG.open : 0),
     })),
-    ...needs.hidden.map((path) => ({ op: MOUNT_OP.hide, path, flags: MOUNT_FLAG.optional })),
+    ...needs.hidden.map(({ path, identity }) => ({ op: MOUNT_OP.hide, path, content: encodeIdentity(identity) })),
     ...(metadata === "mounts" ? readOnlySteps(filesystem, needs.unchanged) : []),
   ];
   return {
@@ -126,13 +132,19 @@ function planMetadata(filesystem: FilesystemPolicy, { unchanged }: ViewNeeds, ca
 }
 
 /** Everything is made read-only but the writable trees, each with all below it. */
-function readOnlySteps(filesystem: FilesystemPolicy, unchanged: readonly Uint8Array[]): MountStep[] {
+function readOnlySteps(filesystem: FilesystemPolicy, unchanged: readonly KnownPlace[]): MountStep[] {
   const writable = [...new Set(writableTrees(filesystem))];
   const outermost = writable.filter(
     (path) => !writable.some((other) => other !== path && isBeneath(Buffer.from(path), [other])),
   );
   return [
-    ...unchanged.map((path) => ({ op: MOUNT_OP.bind, path, source: path, flags: MOUNT_FLAG.readOnly })),
+    ...unchanged.map(({ path, identity }) => ({
+      op: MOUNT_OP.bind,
+      path,
+      source: path,
+      flags: MOUNT_FLAG.readOnly,
+      content: encodeIdentity(identity),
+    })),
     ...outermost.map((path) => ({ op: MOUNT_OP.writable, path })),
     { op: MOUNT_OP.readOnly },
   ];
@@ -197,8 +209,16 @@ interface MountStep {
   readonly mode?: number;
   readonly path?: string | Uint8Array;
   readonly source?: string | Uint8Array;
-  /** A file's content, or a file system's options. */
+  /** A file's content, a file system's options, or an identity. */
   readonly content?: Uint8Array;
+}
+
+function encodeIdentity({ inode, deviceMajor, deviceMinor }: FileIdentity): Buffer {
+  const bytes = Buffer.alloc(IDENTITY.bytes);
+  bytes.writeBigUInt64LE(inode, IDENTITY.at.inode);
+  bytes.writeUInt32LE(deviceMajor, IDENTITY.at.device_major);
+  bytes.writeUInt32LE(deviceMinor, IDENTITY.at.device_minor);
+  return bytes;
 }
 
 function encodeMounts(steps: readonly MountStep[]): Buffer {

@@ -112,7 +112,8 @@ export function placesInside(trees: readonly ShownTree[], host: string): readonl
   return trees.flatMap((tree) => {
     if (tree.host === undefined || !beneath(host, tree.host)) return [];
     const rest = tree.host === "/" ? host : host.slice(tree.host.length);
-    return [rest === "" ? tree.inside : join(tree.inside, rest.slice(1))];
+    const inside = rest === "" ? tree.inside : join(tree.inside, rest.slice(1));
+    return placeIn(trees, inside).host === host ? [inside] : []; // else something else is shown there
   });
 }
 
