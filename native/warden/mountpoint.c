@@ -265,6 +265,7 @@ int make_missing(struct scratch *scratch, const char *path, enum missing kind, c
 	char parent[PATH_MAX], rest[PATH_MAX];
 	struct stat status;
 	size_t length = strlen(path);
+	bool own;
 	int r;
 
 	if (fstatat(AT_FDCWD, path, &status, kind == MISSING_LINK ? AT_SYMLINK_NOFOLLOW : 0) == 0)
@@ -291,11 +292,12 @@ int make_missing(struct scratch *scratch, const char *path, enum missing kind, c
 		return -errno;
 	if (!S_ISDIR(status.st_mode))
 		return -ENOTDIR;
-	if (status.st_dev == scratch->device)
+	own = status.st_dev == scratch->device || (scratch->tmpfs != 0 && status.st_dev == scratch->tmpfs);
+	if (own)
 		top_fd = open(parent, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	else
 		top_fd = copy_directory(scratch, parent);
 	if (top_fd < 0)
-		return status.st_dev == scratch->device ? -errno : top_fd;
+		return own ? -errno : top_fd;
 	return make_below(top_fd, rest, kind, target);
 }

@@ -12,6 +12,7 @@
 struct scratch {
 	int fd; /* its root, mounted over "/", where no path finds it; -1 until it is needed */
 	dev_t device;
+	dev_t tmpfs; /* another file system of the sandbox's own, in which things can be made as well; 0: none */
 	int copy_fds[COPY_LIMIT]; /* mounts of its directories that stand for others, until they are sealed */
 	unsigned int copy_count;
 	bool sealed;

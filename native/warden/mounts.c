@@ -97,7 +97,17 @@ static int show_tmpfs(struct mounting *mounting, const struct sg_mount *step)
 	cleanup_close int tree_fd =
 		new_filesystem("tmpfs", mount_data(step), step->data, MOUNT_NOSUID | MOUNT_NODEV);
 
-	return tree_fd < 0 ? tree_fd : show(mounting, step, tree_fd);
+	struct stat status;
+	int r;
+
+	if (tree_fd < 0)
+		return tree_fd;
+	if (fstat(tree_fd, &status) < 0)
+		return -errno;
+	r = show(mounting, step, tree_fd);
+	if (r == 0)
+		mounting->scratch.tmpfs = status.st_dev;
+	return r;
 }
 
 static int write_all(int fd, const char *bytes, size_t size)

@@ -192,8 +192,8 @@ describe("a view of the file system of its own", () => {
       assert.equal(existsSync("/srv/shown"), false);
     });
 
-    it("grants it at that path only, and not what lies beside it or where its links lead", async () => {
-      assert.match(await inside(mapped(false), "open-read", at("host/file")), /^EACCES$|^ok$/);
+    it("grants nothing that lies beside it, or where its links lead", async () => {
+      assert.match(await inside(mapped(true), "open-write", at("host/file")), /^(EACCES|EROFS)$/);
       assert.equal(await inside(mapped(false), "open-read", at("outside/file")), "EACCES");
       assert.equal(await inside(mapped(false), "open-read", "/srv/shown/here/leading-out/file"), "EACCES");
       assert.equal(await inside(mapped(false), "open-read", "/srv/shown/here/../../../etc/shadow"), "EACCES");
@@ -205,6 +205,28 @@ describe("a view of the file system of its own", () => {
       };
       assert.equal(await sh(spec, "cat /etc/hostname"), "content of host/file");
       assert.notEqual(readFileSync("/etc/hostname", "utf8"), "content of host/file");
+    });
+
+    it("shows mappings in each other and in a /tmp of its own, however they are listed", async () => {
+      const spec: Spec = {
+        filesystem: {
+          mappings: [
+            { inside: "/tmp/deep/in", host: at("outside") },
+            { inside: "/srv/one/deep", host: at("outside"), readOnly: true },
+            { inside: "/srv/one", host: at("host") },
+            { inside: "/srv/guest", host: guestDirectory, readOnly: true }, // itself below /tmp, perhaps
+          ],
+          privateTmp: {},
+        },
+      };
+      assert.equal(
+        await sh(spec, "cat /tmp/deep/in/file /srv/one/deep/file && echo >/tmp/other && ls /tmp"),
+        "content of outside/filecontent of outside/filedeep\nother\n",
+      );
+      const write = (path: string) => sh(spec, `/srv/guest/act open-write ${path}`);
+      assert.equal(await write("/srv/one/file"), "ok\n");
+      assert.equal(await write("/srv/one/deep/file"), "EROFS\n");
+      assert.equal(await write("/tmp/deep/in/file"), "ok\n");
     });
 
     it("hides what is denied in it, wherever it is shown", async () => {
@@ -311,6 +333,22 @@ describe("a view of the file system of its own", () => {
         const script = `for p in /proc/[0-9]*; do read -r c <$p/comm; case $c in sandgate-*) readlink $p/${name} || head -c 100 $p/${name} 2>/dev/null; esac; done`;
         assert.equal(await sh(spec, script), "", name);
       }
+    });
+
+    it("is the caller's own where the service opens for it", async () => {
+      const held: Spec = {
+        ...spec,
+        holds: {
+          triggers: [{ syscalls: ["openat"] }],
+          onNoDecider: { fallback: { action: { case: "staticPolicy", value: {} } } },
+        },
+      };
+      assert.match(
+        await sh(held, "cat /proc/self/comm /proc/thread-self/comm /proc/self/status"),
+        /^cat\ncat\nName:\tcat$/m,
+      );
+      assert.match(await sh(held, "cat /proc/1/environ"), /denied/);
+      assert.match(await sh({ ...held, filesystem: {} }, "cat /proc/self/comm"), /denied/);
     });
 
     it("goes with a root", async () => {

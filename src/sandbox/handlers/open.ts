@@ -7,7 +7,7 @@ import type { EngineSandbox } from "../engine/sandbox.js";
 import type { FileOperation } from "../model.js";
 import { isBeneath } from "../policy/trees.js";
 import type { Pin } from "../warden/keeper.js";
-import { AT_FDCWD, ownPath, PATH_LIMIT } from "./paths.js";
+import { AT_FDCWD, asCaller, ownPath, PATH_LIMIT } from "./paths.js";
 
 // open(2), asm-generic values, which x86_64 and (but for O_DIRECTORY and O_NOFOLLOW, unused here) aarch64 share.
 const O_ACCMODE = 0o3;
@@ -35,6 +35,13 @@ const O_PATH = 0o10000000;
 function isPathOnly(fd: number): boolean {
   const flags = /^flags:\s+([0-7]+)/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, "latin1"))?.[1] ?? "";
   return (Number.parseInt(flags, 8) & O_PATH) !== 0;
+}
+
+/** Of a task in its own PID namespace. proc(5), /proc/pid/status. Throws what reading that does. */
+function innerIds(tid: number): { pid: number; tid: number } {
+  const status = readFileSync(`/proc/${tid}/status`, "latin1");
+  const innermost = (name: string) => Number(new RegExp(`^${name}:.*\\t(\\d+)$`, "m").exec(status)?.[1]);
+  return { pid: innermost("NStgid"), tid: innermost("NSpid") };
 }
 
 function isWrite(flags: number): boolean {
@@ -106,42 +113,47 @@ function openHandler(mediator: Mediator, shape: OpenShape): Handler<EngineSandbo
       const waiting = mediator.defer(call, () => {
         if (pin !== undefined) keeper.release(pin);
       });
-      keeper.resolve(directory, path.bytes, flags, (resolved) => {
-        if (!resolved.ok) {
-          waiting.answer({ kind: "errno", errno: resolved.errno });
-          return;
-        }
-        if (!waiting.isWaiting()) {
-          keeper.release(resolved.value);
-          return;
-        }
-        const pinned = resolved.value;
-        pin = pinned;
-        const detail = {
-          kind: "file",
-          path: pinned.path,
-          operation: operationOf(flags, pinned.exists),
-          flags,
-          mode,
-          exists: pinned.exists,
-        } as const;
-        mediator.settle(origin, { category: "file", integrity: "copied", detail }, waiting, {
-          allow(allowance: Allowance) {
-            pin = undefined;
-            if (allowance === "ceiling" || isStatic(sandbox, pinned.path, flags))
-              openPinned(origin, waiting, pinned, flags, mode);
-            else {
+      keeper.resolve(
+        directory,
+        asCaller(path.bytes, () => innerIds(call.tid)),
+        flags,
+        (resolved) => {
+          if (!resolved.ok) {
+            waiting.answer({ kind: "errno", errno: resolved.errno });
+            return;
+          }
+          if (!waiting.isWaiting()) {
+            keeper.release(resolved.value);
+            return;
+          }
+          const pinned = resolved.value;
+          pin = pinned;
+          const detail = {
+            kind: "file",
+            path: pinned.path,
+            operation: operationOf(flags, pinned.exists),
+            flags,
+            mode,
+            exists: pinned.exists,
+          } as const;
+          mediator.settle(origin, { category: "file", integrity: "copied", detail }, waiting, {
+            allow(allowance: Allowance) {
+              pin = undefined;
+              if (allowance === "ceiling" || isStatic(sandbox, pinned.path, flags))
+                openPinned(origin, waiting, pinned, flags, mode);
+              else {
+                keeper.release(pinned);
+                waiting.answer({ kind: "errno", errno: EACCES });
+              }
+            },
+            refuse(errno) {
+              pin = undefined;
               keeper.release(pinned);
-              waiting.answer({ kind: "errno", errno: EACCES });
-            }
-          },
-          refuse(errno) {
-            pin = undefined;
-            keeper.release(pinned);
-            waiting.answer({ kind: "errno", errno });
-          },
-        });
-      });
+              waiting.answer({ kind: "errno", errno });
+            },
+          });
+        },
+      );
       return deferred;
     },
   };

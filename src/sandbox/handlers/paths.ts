@@ -21,6 +21,15 @@ export function mayBeOwn(path: Uint8Array): boolean {
 
 const [SLASH, P, D] = [0x2f, 0x70, 0x64];
 
+/** `/proc/self` and `/proc/thread-self` as the caller means them, who is `pid`, or thread `tid`, in its own namespace. */
+export function asCaller(path: Uint8Array, caller: () => { readonly pid: number; readonly tid: number }): Uint8Array {
+  const text = Buffer.from(path.buffer, path.byteOffset, path.byteLength).toString("latin1");
+  const [, thread, rest = ""] = /^\/+proc\/+(thread-)?self(\/.*)?$/s.exec(text) ?? [];
+  if (rest === "") return path; // of the link itself there is nothing to say
+  const { pid, tid } = caller();
+  return Buffer.from(`/proc/${pid}${thread === undefined ? "" : `/task/${tid}`}${rest}`, "latin1");
+}
+
 /** A path that names something of the caller itself: the broker's own `self` is somebody else. */
 export type OwnPath = { readonly kind: "descriptor"; readonly fd: number } | { readonly kind: "executable" };
 

@@ -75,6 +75,8 @@ const MOUNT_REMEDIES: Readonly<Record<string, string>> = {
     "this host's /proc is covered in part, as in a container, and then only root may mount another: run the service as root, or lift that",
   "hide ESTALE": "it was replaced while the sandbox was started; try again",
   "bind ESTALE": "it was replaced while the sandbox was started; try again",
+  "root EINVAL":
+    "the host's own root, its initial RAM file system, cannot be exchanged; start the service in another root",
   "root ENOTDIR": "name a directory",
   "bind ENOTDIR": "show a directory over a directory, a file over a file",
 };

@@ -2,12 +2,12 @@
  * The sandbox's own view of the file system: the mounts that a spec needs, as steps for the warden's child
  * (native/abi.h, enum sg_mount_op), and what keeps metadata calls to the writable trees.
  */
-import { IDENTITY, MOUNT, MOUNT_FLAG, MOUNT_OP, PLAN_FLAG } from "../../native/abi.js";
+import { IDENTITY, MAX_MOUNTS, MOUNT, MOUNT_FLAG, MOUNT_OP, PLAN_FLAG } from "../../native/abi.js";
 import type { HostFeatures } from "../host.js";
 import type { FilesystemPolicy, SandboxSpec } from "../model.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { isBeneath } from "../policy/trees.js";
-import { hasOwnView, PRIVATE_TMP, PROC, ROOT_DEVICES } from "../policy/view.js";
+import { hasOwnView, outermostFirst, PRIVATE_TMP, PROC, ROOT_DEVICES } from "../policy/view.js";
 import { type FileIdentity, NOTHING } from "./encode.js";
 import { cannotEnforce } from "./refusals.js";
 
@@ -50,8 +50,8 @@ export interface MountPlan {
   readonly metadata: MetadataPlan;
 }
 
-/** Each is a mount of its own. */
-const MAX_UNCHANGED = 256;
+/** With what is denied in them. Each is a mount of its own. */
+const MAX_WRITABLE = 512;
 
 /** How a sandbox of this spec gets a mount namespace: undefined where it cannot, or must not, have one. */
 export function mountNamespaceOf({ protections }: SandboxSpec, host: HostFeatures): "own" | "user" | undefined {
@@ -94,6 +94,9 @@ export function planMounts(
     ...needs.hidden.map(({ path, identity }) => ({ op: MOUNT_OP.hide, path, content: encodeIdentity(identity) })),
     ...(metadata === "mounts" ? readOnlySteps(filesystem, needs.unchanged) : []),
   ];
+  if (steps.length > MAX_MOUNTS) {
+    throw cannotEnforce(required ?? "spec.filesystem", `with ${steps.length} mounts, ${MAX_MOUNTS} are the most, this`);
+  }
   return {
     flags:
       PLAN_FLAG.newMountNamespace |
@@ -126,7 +129,7 @@ function planMetadata(filesystem: FilesystemPolicy, { unchanged }: ViewNeeds, ca
   const writable = writableTrees(filesystem);
   if (writable.length === 0) return "none";
   if (writable.includes("/") && unchanged.length === 0) return "everywhere";
-  if (writable.includes("/") || unchanged.length > MAX_UNCHANGED) return "mediated";
+  if (writable.includes("/") || writable.length + unchanged.length > MAX_WRITABLE) return "mediated";
   // What a verdict may open for writing must be mounted so, and then the program's own calls reach it too.
   return canMount && filesystem.grantableWritable.length === 0 ? "mounts" : "mediated";
 }
@@ -185,7 +188,7 @@ function viewSteps(
     const content = Buffer.from(`mode=1777,size=${size},nr_inodes=${inodes}`);
     steps.push({ op: MOUNT_OP.tmpfs, path: PRIVATE_TMP, flags: made, content });
   }
-  for (const { inside, host, readOnly } of mappings) {
+  for (const { inside, host, readOnly } of outermostFirst(mappings)) {
     steps.push({
       op: MOUNT_OP.bind,
       path: inside,

@@ -1,7 +1,7 @@
 /** The file system as a sandbox sees it, where that is not as the host does: its own root, mappings and memory. */
 import { lstatSync, readlinkSync, realpathSync } from "node:fs";
 import { dirname, normalize } from "node:path/posix";
-import type { FilesystemPolicy } from "../model.js";
+import type { FilesystemPolicy, PathMapping } from "../model.js";
 
 export interface View {
   /** Paths inside do not name what they name on the host. */
@@ -61,8 +61,17 @@ export function shownTrees({ root, mappings, privateTmp, privateProc }: Filesyst
     ...(root === "" ? [] : [PROC, ...ROOT_DEVICES].map((path) => ({ inside: path, host: path }))),
     ...(privateProc ? [{ inside: PROC, host: undefined }] : []),
     ...(privateTmp === undefined ? [] : [{ inside: PRIVATE_TMP, host: undefined }]),
-    ...mappings.map(({ inside, host }) => ({ inside: normalize(inside).replace(/(.)\/$/, "$1"), host: real(host) })),
+    ...outermostFirst(mappings).map(({ inside, host }) => ({ inside: plain(inside), host: real(host) })),
   ];
+}
+
+/** So that no mapping covers another one that lies in it. */
+export function outermostFirst(mappings: readonly PathMapping[]): readonly PathMapping[] {
+  return mappings.toSorted((a, b) => plain(a.inside).length - plain(b.inside).length);
+}
+
+function plain(path: string): string {
+  return normalize(path).replace(/(.)\/$/, "$1");
 }
 
 /** As many as the kernel follows. */
