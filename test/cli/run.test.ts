@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { copyFileSync, existsSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { skip } from "../support/service.js";
 import { greetingListener, sandgate, startSandgate, temporaryDirectory } from "./command.js";
 
 describe("sandgate run", function () {
@@ -68,6 +69,44 @@ describe("sandgate run", function () {
     const wrong = await sandgate(["run", "--write", ".", "--deny", "kyes", "--", "true"], options);
     assert.equal(wrong.status, 125);
     assert.match(wrong.stderr, /kyes cannot be denied, because it cannot be found \(ENOENT\)/);
+  });
+
+  it("shows a program another root, what is mapped into it, and ids, /tmp and /proc of its own", async function () {
+    const check = await sandgate(["check", "--json"]);
+    if (!/"name":\s*"mount_namespace",\s*"available":\s*true/.test(check.stdout))
+      skip(this, "this host has no mount namespaces");
+    using directory = temporaryDirectory();
+    for (const name of ["root", "work"]) mkdirSync(join(directory.path, name));
+    for (const name of ["bin", "lib", "lib64"]) symlinkSync(`usr/${name}`, join(directory.path, "root", name));
+    writeFileSync(join(directory.path, "work/file"), "content\n");
+    const view = ["--root", "root", "--map", "/usr:/usr:ro", "--map", "/work:work", "--tmp", "--proc", "--uid", "4321"];
+    const script = "cat file; echo made >made; ls -d /tmp /work; id -u; echo temporary >/tmp/x; cat /proc/self/comm";
+    const ran = await sandgate(["run", ...view, "--cwd", "/work", "--", "sh", "-c", script], { cwd: directory.path });
+    assert.deepEqual(
+      [ran.stdout, ran.stderr],
+      [
+        "content\n/tmp\n/work\n4321\ncat\n",
+        process.geteuid?.() === 0 ? "sh: 1: cannot create made: Permission denied\n" : "",
+      ],
+    );
+    const bad = await sandgate(["run", "--map", "work:/x", "--", "true"]);
+    assert.deepEqual(
+      [bad.status, /--map work:\/x: write INSIDE:HOST.*as in --map \/data/.test(bad.stderr)],
+      [125, true],
+    );
+    const nowhere = await sandgate(["run", "--root", "nowhere", "--", "true"], { cwd: directory.path });
+    assert.match(nowhere.stderr, /nowhere.*ENOENT/);
+  });
+
+  it("executes what --exec names without letting it be read", async () => {
+    using directory = temporaryDirectory();
+    copyFileSync("/bin/true", join(directory.path, "copy"));
+    const { stdout, stderr } = await sandgate(
+      ["run", "--exec", ".", "--", "sh", "-c", "./copy && echo ran; cat ./copy"],
+      { cwd: directory.path },
+    );
+    assert.equal(stdout, "ran\n");
+    assert.match(stderr, /Permission denied/);
   });
 
   it("lets a program reach what --net-allow names, and nothing else", async () => {
