@@ -57,6 +57,40 @@ const malformed: readonly Case[] = [
     spec: { filesystem: { writable: ["/tmp/../etc"] } },
     refusal: invalid("spec.filesystem.writable[0]"),
   },
+  { what: "a relative root", spec: { filesystem: { root: "srv" } }, refusal: invalid("spec.filesystem.root") },
+  {
+    what: "a relative mapping",
+    spec: { filesystem: { mappings: [{ inside: "data", host: "/srv" }] } },
+    refusal: invalid("spec.filesystem.mappings[0].inside"),
+  },
+  {
+    what: "a mapping over the root",
+    spec: { filesystem: { mappings: [{ inside: "//", host: "/srv" }] } },
+    refusal: invalid("spec.filesystem.mappings[0].inside"),
+  },
+  {
+    what: "a mapping over /proc",
+    spec: { filesystem: { mappings: [{ inside: "/proc/", host: "/srv" }] } },
+    refusal: invalid("spec.filesystem.mappings[0].inside"),
+  },
+  {
+    what: "two mappings at one path",
+    spec: {
+      filesystem: {
+        mappings: [
+          { inside: "/a", host: "/b" },
+          { inside: "/a/", host: "/c" },
+        ],
+      },
+    },
+    refusal: invalid("spec.filesystem.mappings[1].inside"),
+  },
+  {
+    what: "a mapping of nothing",
+    spec: { filesystem: { mappings: [{ inside: "/a" }] } },
+    refusal: invalid("spec.filesystem.mappings[0].host"),
+  },
+  { what: "a user that is none", spec: { runAs: { uid: 0xffffffff } }, refusal: invalid("spec.run_as.uid") },
   {
     what: "a host name",
     spec: { network: { allow: [{ host: "example.org" }] } },

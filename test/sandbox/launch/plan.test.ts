@@ -434,6 +434,54 @@ describe("what a host or this version cannot enforce", () => {
     assert.equal(compile({}, neither).protections.has("pid_namespace"), false, "it is not needed otherwise");
   });
 
+  it("refuses a view of its own where no mounts can be made, and never leaves it out", () => {
+    const none = { mountNamespaces: false, userMountNamespaces: false };
+    const views = {
+      root: { root: "/srv" },
+      mappings: { mappings: [{ inside: "/a", host: "/b", readOnly: true }] },
+      private_tmp: { privateTmp: { sizeBytes: 0n } },
+      private_proc: { privateProc: true },
+    };
+    for (const [name, filesystem] of Object.entries(views)) {
+      assert.equal(refusal({ filesystem }, none).metadata.protection, "mount_namespace", name);
+      const mayDegrade = { protections: { mayDegrade: ["mount_namespace", "pid_namespace"] } };
+      assert.equal(refusal({ filesystem, ...mayDegrade }, none).field, `spec.filesystem.${name}`);
+      const disabled = { protections: { disabled: ["mount_namespace"] } };
+      assert.equal(refusal({ filesystem, ...disabled }).field, `spec.filesystem.${name}`);
+    }
+    const noPids = { pidNamespaces: false, userNamespaces: false };
+    assert.equal(refusal({ filesystem: views.private_proc }, noPids).metadata.protection, "pid_namespace");
+  });
+
+  it("makes mounts inside a user namespace where the service may not make them itself", () => {
+    const flags = (parts: SpecParts, host: Partial<HostFeatures> = {}) => compile(parts, host).plan.flags;
+    const own = PLAN_FLAG.newMountNamespace;
+    const both = own | PLAN_FLAG.newUserNamespace;
+    const writing = { filesystem: { writable: ["/srv"] } };
+    assert.equal(flags(writing) & both, own);
+    assert.equal(flags(writing, { mountNamespaces: false }) & both, both);
+    assert.equal(flags({}) & both, 0, "where nothing may be written there is nothing to mount");
+    assert.equal(flags({ filesystem: { writable: ["/"] } }) & both, 0);
+    const asking = { filesystem: { writable: ["/srv"], grantableWritable: ["/home"] }, holds: { triggers: [WRITES] } };
+    assert.equal(flags(asking) & both, 0, "a verdict may open what the program's own calls must not change");
+    assert.equal(compile(writing, { mountNamespaces: false, userMountNamespaces: false }).protections.get("mount_namespace"), "degraded"); // biome-ignore format: one question
+  });
+
+  it("changes ids where the service may, else shows its own as these", () => {
+    const runAs = { uid: 1000, gid: 100 };
+    const ids = (host: Partial<HostFeatures>) => {
+      const { flags, uid, gid } = compile({ runAs }, host).plan;
+      return [flags & (PLAN_FLAG.setIds | PLAN_FLAG.newUserNamespace), uid, gid];
+    };
+    assert.deepEqual(ids({}), [PLAN_FLAG.setIds, 1000, 100]);
+    const user = { canSetIds: false, uid: 65534, gid: 65534 };
+    assert.deepEqual(ids(user), [PLAN_FLAG.setIds | PLAN_FLAG.newUserNamespace, 1000, 100]);
+    assert.deepEqual(ids({ ...user, uid: 1000, gid: 100 }), [0, 0, 0], "they are its own");
+    assert.equal(refusal({ runAs }, { ...user, userNamespaces: false }).metadata.protection, "user_namespace");
+    const filesystem = { writable: ["/srv"] };
+    assert.equal(refusal({ runAs, filesystem }, { mountNamespaces: false }).field, "spec.run_as");
+  });
+
   it("leaves the bounding set to no_new_privs where it cannot be dropped", () => {
     const { plan, protections, warnings } = compile({}, { canDropBounding: false });
     assert.equal(plan.flags & PLAN_FLAG.noBounding, PLAN_FLAG.noBounding);
