@@ -335,9 +335,10 @@ enum sg_keeper_op {
 	SG_KEEPER_RELEASE = 3, /* forget a pin; no reply */
 	SG_KEEPER_CONNECT = 4, /* fds: the socket; the address follows, after the call's id where flags has ANSWER */
 	SG_KEEPER_SIGNAL = 5,  /* kill(-1, signal) inside the sandbox's own domain */
-	SG_KEEPER_CANCEL = 6,  /* stop a connect in progress; no reply of its own */
+	SG_KEEPER_CANCEL = 6,  /* stop a connect or a send in progress; no reply of its own */
 	SG_KEEPER_ACT = 7,     /* struct sg_keeper_act follows: one call on a file, where the program's own grants cover it */
 	SG_KEEPER_LISTENER = 8, /* fds: the sandbox's listener, by which CONNECT may answer; no reply */
+	SG_KEEPER_SEND = 9,    /* struct sg_keeper_send follows: one message; fds: the socket, then those that it carries */
 };
 
 /* CONNECT: a uint64_t, the notification's id, comes first. A result that is there at once answers the call itself. */
@@ -345,7 +346,7 @@ enum sg_keeper_op {
 
 struct sg_keeper_request {
 	uint32_t op;
-	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags; ACT: SG_ACT_… below; CONNECT: SG_KEEPER_ANSWER */
+	uint32_t flags;      /* RESOLVE, OPEN: the caller's open flags; ACT: SG_ACT_… below; CONNECT: SG_KEEPER_ANSWER or PINNED */
 	uint64_t op_id;      /* chosen by the engine; RESOLVE's names the pin for OPEN and RELEASE */
 	uint32_t mode;       /* OPEN, ACT: the caller's mode */
 	uint32_t umask;      /* OPEN: the caller's umask */
@@ -381,15 +382,34 @@ struct sg_keeper_act {
 
 #define SG_ACT_VALUE_LIMIT 65536u /* XATTR_SIZE_MAX */
 
+/*
+ * One message of a socket, sent as sendmsg(2) would and never waited for in the keeper itself. The name or, in its
+ * stead, the file of a pin, then control messages in the kernel's form but for descriptors, then the data.
+ */
+struct sg_keeper_send {
+	uint32_t flags;      /* MSG_… of the call */
+	uint32_t name;       /* lengths of what follows, one behind the other */
+	uint32_t control;
+	uint32_t data;
+	uint64_t pin;        /* 0: none; else op_id of the socket file's RESOLVE, which is forgotten then */
+};
+
+#define SG_SEND_NAME_LIMIT 128u     /* sizeof(struct sockaddr_storage) */
+#define SG_SEND_CONTROL_LIMIT 4096u
+#define SG_SEND_DATA_LIMIT 65536u   /* more than any datagram of the internet families has */
+
 #define SG_KEEPER_EXISTS (1u << 0)   /* RESOLVE: the path names something that exists */
 #define SG_KEEPER_ANSWERED (1u << 1) /* CONNECT: calls were answered; the op_ids of them follow */
+#define SG_KEEPER_PINNED (1u << 1) /* CONNECT: in place of an address, the 64-bit op_id of a socket file's RESOLVE follows */
 
 struct sg_keeper_reply {
 	uint32_t op;
 	int32_t error;       /* negative errno, or 0 */
 	uint64_t op_id;
-	uint32_t flags;      /* RESOLVE: SG_KEEPER_EXISTS; CONNECT: SG_KEEPER_ANSWERED; ACT: what the call returned */
+	uint32_t flags;      /* RESOLVE: SG_KEEPER_EXISTS; CONNECT: SG_KEEPER_ANSWERED; ACT: what the call returned; SEND: bytes sent */
 	uint32_t length;     /* bytes that follow: RESOLVE: the canonical path; ANSWERED: an array of uint64_t */
+	uint64_t device;     /* RESOLVE: of what exists, as stat(2) has it */
+	uint64_t inode;
 };
 
 #endif

@@ -45,6 +45,9 @@ struct sg_record *append_record(struct engine *engine, enum sg_record_kind kind,
 /* Copies what the call points to behind its record. Returns 0, or -ENOENT when the caller is gone. */
 int copy_arguments(struct engine *engine, struct sg_record *record, int listener_fd);
 
+/* Whether a notification still waits. Returns 1, 0, or -errno. */
+int sg_engine_valid(intptr_t handle, uint32_t slot, const uint64_t *id);
+
 /* Fills domain, type and protocol of a socket. Returns 0 or -errno. socket(7). */
 int sg_socket_kind(int fd, int32_t *ret_kind);
 

@@ -438,7 +438,6 @@ int sg_engine_send(intptr_t handle, uint32_t slot, const void *bytes, uint32_t l
 	return sg_send(engine->sources[slot].fd, bytes, length, fds, fd_count);
 }
 
-/* Whether a notification still waits. Returns 1, 0, or -errno. */
 int sg_engine_valid(intptr_t handle, uint32_t slot, const uint64_t *id)
 {
 	struct engine *engine = (struct engine *)handle;

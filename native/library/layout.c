@@ -55,8 +55,11 @@ static const struct member members[] = {
 	WHOLE(sg_keeper_act), MEMBER(sg_keeper_act, act), MEMBER(sg_keeper_act, options), MEMBER(sg_keeper_act, uid),
 	MEMBER(sg_keeper_act, gid), MEMBER(sg_keeper_act, path), MEMBER(sg_keeper_act, name),
 	MEMBER(sg_keeper_act, value), MEMBER(sg_keeper_act, times),
+	WHOLE(sg_keeper_send), MEMBER(sg_keeper_send, flags), MEMBER(sg_keeper_send, name),
+	MEMBER(sg_keeper_send, control), MEMBER(sg_keeper_send, data), MEMBER(sg_keeper_send, pin),
 	WHOLE(sg_keeper_reply), MEMBER(sg_keeper_reply, op), MEMBER(sg_keeper_reply, error),
 	MEMBER(sg_keeper_reply, op_id), MEMBER(sg_keeper_reply, flags), MEMBER(sg_keeper_reply, length),
+	MEMBER(sg_keeper_reply, device), MEMBER(sg_keeper_reply, inode),
 };
 
 /*

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "jobs.h"
+#include "outgoing.h"
 #include "wire.h"
 
 #define INTERRUPT_SIGNAL SIGUSR1 /* its handler does nothing; it ends a call with EINTR */
@@ -84,6 +85,8 @@ static int perform(const struct job *job)
 		if (connect(job->fd, (const struct sockaddr *)&job->address, job->address_length) < 0)
 			return -errno;
 		return 0;
+	case JOB_SEND:
+		return send_outgoing(job->message, job->fd, 0);
 	}
 	return -EINVAL;
 }
@@ -106,6 +109,7 @@ static void *run_slot(void *argument)
 
 	pthread_mutex_lock(&pool->lock);
 	close_fd(&slot->job.fd);
+	close_fd(&slot->job.pin_fd);
 	slot->job.result = result;
 	slot->state = SLOT_FINISHED;
 	slot->tid = 0;

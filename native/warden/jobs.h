@@ -13,17 +13,22 @@
 enum job_kind {
 	JOB_OPEN,
 	JOB_CONNECT,
+	JOB_SEND,
 };
+
+struct outgoing;
 
 /* A call and, when it is done, what it gave. */
 struct job {
 	enum job_kind kind;
 	uint64_t op_id;
-	int fd;	   /* OPEN: what is opened again; CONNECT: the socket. Owned. */
-	int flags; /* OPEN */
+	int fd;	    /* OPEN: what is opened again; CONNECT, SEND: the socket. Owned. */
+	int pin_fd; /* CONNECT: the socket file that the address leads to. Owned; -1 for none. */
+	int flags;  /* OPEN */
+	struct outgoing *message; /* SEND; freed by who takes the finished job */
 	struct sockaddr_storage address;
 	socklen_t address_length;
-	int result; /* a descriptor or 0; or a negative errno */
+	int result; /* a descriptor, a count of bytes or 0; or a negative errno */
 };
 
 struct job_pool;

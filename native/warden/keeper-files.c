@@ -23,6 +23,7 @@ void handle_resolve(struct keeper *keeper, struct request *request)
 	} message;
 	char path[PATH_MAX];
 	struct place place;
+	struct stat status;
 	int r;
 
 	memset(&message.head, 0, sizeof(message.head));
@@ -31,6 +32,10 @@ void handle_resolve(struct keeper *keeper, struct request *request)
 	r = copy_path_bytes(request, path);
 	if (r == 0)
 		r = resolve_path(directory_fd >= 0 ? directory_fd : -EBADF, path, (int)request->head->flags, &place);
+	if (r == 0 && place.exists && fstat(place.fd, &status) == 0) {
+		message.head.device = status.st_dev;
+		message.head.inode = status.st_ino;
+	}
 	if (r == 0) {
 		r = add_pin(&keeper->pins, request->head->op_id, &place);
 		close_fd(&place.fd);
@@ -47,7 +52,7 @@ void handle_resolve(struct keeper *keeper, struct request *request)
 /* Hands an open to a thread. Returns -EINPROGRESS, or why that was not possible; *fd is taken on success. */
 static int open_in_thread(struct keeper *keeper, uint64_t op_id, int *fd, int flags)
 {
-	struct job job = {.kind = JOB_OPEN, .op_id = op_id, .fd = *fd, .flags = flags};
+	struct job job = {.kind = JOB_OPEN, .op_id = op_id, .fd = *fd, .pin_fd = -1, .flags = flags};
 	int r = submit_job(keeper, &job);
 
 	if (r < 0)

@@ -9,27 +9,59 @@
 #include <sys/socket.h>
 
 #include "keeper.h"
+#include "outgoing.h"
+
+/* The address in a request, or of the socket file that it names by a pin: then job->pin_fd is that, and the job's. */
+static int read_address(struct keeper *keeper, const struct request *request, const char *bytes, uint32_t length,
+			struct job *job)
+{
+	struct pin *pin;
+	uint64_t pin_id;
+
+	if (!(request->head->flags & SG_KEEPER_PINNED)) {
+		memcpy(&job->address, bytes, length);
+		job->address_length = length;
+		return 0;
+	}
+	if (length != sizeof(pin_id))
+		return -EINVAL;
+	memcpy(&pin_id, bytes, sizeof(pin_id));
+	pin = find_pin(&keeper->pins, pin_id);
+	if (pin == NULL || !pin->exists)
+		return -EBADF;
+	job->pin_fd = pin->fd;
+	pin->fd = -1;
+	release_pin(pin);
+	job->address_length = name_pin(job->pin_fd, &job->address);
+	return 0;
+}
 
 /*
  * A Unix socket waits for room in a queue, which nothing tells of: that is done in a thread. Returns a result for the
  * caller, or any with *ret_waits set when the reply comes later.
  */
-static int connect_local(struct keeper *keeper, uint64_t op_id, const char *bytes, uint32_t length, int *socket_fd,
-			 bool *ret_waits)
+static int connect_local(struct keeper *keeper, const struct request *request, const char *bytes, uint32_t length,
+			 int *socket_fd, bool *ret_waits)
 {
-	struct job job = {.kind = JOB_CONNECT, .op_id = op_id, .fd = *socket_fd};
+	struct job job = {.kind = JOB_CONNECT, .op_id = request->head->op_id, .fd = *socket_fd, .pin_fd = -1};
 	int flags = fcntl(*socket_fd, F_GETFL);
 	int r;
 
 	if (flags < 0)
 		return -errno;
-	memcpy(&job.address, bytes, length);
-	job.address_length = length;
-	if (flags & O_NONBLOCK)
-		return connect(*socket_fd, (const struct sockaddr *)&job.address, job.address_length) < 0 ? -errno : 0;
-	r = submit_job(keeper, &job);
+	r = read_address(keeper, request, bytes, length, &job);
 	if (r < 0)
 		return r;
+	if (flags & O_NONBLOCK) {
+		r = connect(*socket_fd, (const struct sockaddr *)&job.address, job.address_length) < 0 ? -errno : 0;
+		close_fd(&job.pin_fd);
+		return r;
+	}
+	r = submit_job(keeper, &job);
+	if (r < 0) {
+		close_fd(&job.pin_fd);
+		return r;
+	}
 	*socket_fd = -1;
 	*ret_waits = true;
 	return 0;
@@ -48,7 +80,7 @@ static int connect_socket(struct keeper *keeper, const struct request *request, 
 	if (getsockopt(*socket_fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) < 0)
 		return -errno;
 	if (domain == AF_UNIX)
-		return connect_local(keeper, request->head->op_id, bytes, length, socket_fd, ret_waits);
+		return connect_local(keeper, request, bytes, length, socket_fd, ret_waits);
 	memcpy(&address, bytes, length);
 	return start_connect(&keeper->connects, request->head->op_id, socket_fd, (const struct sockaddr *)&address,
 			     length, ret_waits);

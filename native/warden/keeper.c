@@ -132,6 +132,7 @@ static void (*const operations[])(struct keeper *keeper, struct request *request
 	[SG_KEEPER_CANCEL] = handle_cancel,
 	[SG_KEEPER_ACT] = handle_act,
 	[SG_KEEPER_LISTENER] = handle_listener,
+	[SG_KEEPER_SEND] = handle_send,
 };
 
 static void handle(struct keeper *keeper, const struct sg_keeper_request *head, const char *bytes,
@@ -180,6 +181,10 @@ static void reply_finished(struct keeper *keeper)
 
 	(void)!read(keeper->done_fd, &count, sizeof(count));
 	while (take_finished(keeper->jobs, &job)) {
+		if (job.kind == JOB_SEND) {
+			reply_sent(keeper, &job);
+			continue;
+		}
 		bool opened = job.kind == JOB_OPEN && job.result >= 0;
 
 		reply_result(keeper, job.kind == JOB_OPEN ? SG_KEEPER_OPEN : SG_KEEPER_CONNECT, job.op_id,

@@ -57,12 +57,16 @@ void reply_connected(struct keeper *keeper);
 /* Tells the engine of the calls that were answered here. */
 void tell_answers(struct keeper *keeper);
 
+/* Replies to a send that was done in a thread, and frees its message. */
+void reply_sent(struct keeper *keeper, struct job *job);
+
 /* Operations; each replies when it is done, unless abi.h says that it does not. */
 void handle_resolve(struct keeper *keeper, struct request *request);
 void handle_open(struct keeper *keeper, struct request *request);
 void handle_release(struct keeper *keeper, struct request *request);
 void handle_connect(struct keeper *keeper, struct request *request);
 void handle_act(struct keeper *keeper, struct request *request);
+void handle_send(struct keeper *keeper, struct request *request);
 void handle_cancel(struct keeper *keeper, struct request *request);
 void handle_listener(struct keeper *keeper, struct request *request);
 

@@ -44,6 +44,8 @@ export interface Deferred {
   extend(timeoutMs: number): void;
   /** Whether the caller still waits for its answer. */
   isWaiting(): boolean;
+  /** Writes into the caller's memory while it waits. Returns whether that was possible. */
+  store(address: bigint, bytes: Uint8Array): boolean;
 }
 
 export interface DeferOptions {
@@ -365,6 +367,7 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
     takeSocket: (of, fd) => exchange.takeSocket(of.slot, of.idLow, of.idHigh, of.tid, fd),
     defer(deferredCall, deferOptions) {
       const nowMs = performance.now();
+      const { tid } = deferredCall;
       // Written out, as every deferred call makes one.
       const waiting: Waiting = {
         dueAtMs: noDeadline.dueAtMs,
@@ -395,6 +398,9 @@ export function createEngineLoop<Sandbox>(options: LoopOptions<Sandbox>): Engine
           if (waiting.state === "waiting") deadlines.set(waiting, performance.now() + timeoutMs);
         },
         isWaiting: () => waiting.state === "waiting" && exchange.isWaiting(waiting.slot, waiting.idLow, waiting.idHigh),
+        store: (address, bytes) =>
+          waiting.state === "waiting" &&
+          exchange.store(waiting.slot, waiting.idLow, waiting.idHigh, tid, address, bytes) === 0,
       };
     },
     after(timeoutMs, act) {

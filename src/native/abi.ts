@@ -91,7 +91,8 @@ export const KEEPER_ACT = layout(64, {
   value: 24,
   times: 32,
 });
-export const KEEPER_REPLY = layout(24, { op: 0, error: 4, op_id: 8, flags: 16, length: 20 });
+export const KEEPER_SEND = layout(24, { flags: 0, name: 4, control: 8, data: 12, pin: 16 });
+export const KEEPER_REPLY = layout(40, { op: 0, error: 4, op_id: 8, flags: 16, length: 20, device: 24, inode: 32 });
 
 export const SOURCE = { listener: 1, channel: 2, task: 3, wake: 4 } as const;
 
@@ -190,13 +191,17 @@ export const KEEPER_OP = {
   cancel: 6,
   act: 7,
   listener: 8,
+  send: 9,
 } as const;
 /** What an act does; native/abi.h, enum sg_act. */
 export const ACT = { chmod: 1, chown: 2, utime: 3, setxattr: 4, removexattr: 5, watch: 6 } as const;
 export const ACT_FLAG = { noFollow: 1 << 0, descriptor: 1 << 1, opened: 1 << 2 } as const;
 export const ACT_VALUE_LIMIT = 65536;
+export const SEND_CONTROL_LIMIT = 4096;
+export const SEND_DATA_LIMIT = 65536;
 /** Of requests, then of replies. */
 export const KEEPER_ANSWER = 1;
+export const KEEPER_PINNED = 2;
 export const KEEPER_FLAG = { exists: 1, answered: 2 } as const;
 
 const LAYOUTS: Readonly<Record<string, Layout>> = {
@@ -220,6 +225,7 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_exited: EXITED,
   sg_keeper_request: KEEPER_REQUEST,
   sg_keeper_act: KEEPER_ACT,
+  sg_keeper_send: KEEPER_SEND,
   sg_keeper_reply: KEEPER_REPLY,
 };
 

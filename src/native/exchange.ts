@@ -44,6 +44,8 @@ export interface Exchange extends Disposable {
   send(slot: number, packet: Uint8Array, fds: readonly number[]): boolean;
   /** Whether a notification still waits for its answer. */
   isWaiting(slot: number, idLow: number, idHigh: number): boolean;
+  /** Writes into the caller's memory while it waits. Returns 0 or a positive errno. */
+  store(slot: number, idLow: number, idHigh: number, tid: number, address: bigint, bytes: Uint8Array): number;
   /**
    * A duplicate of the caller's socket `fd`, taken while the notification waits; else a positive errno: ENOTSOCK when
    * it is no socket, ENOENT when nobody waits. The duplicate is the caller's of this.
@@ -135,6 +137,11 @@ export function createExchange(library: Library): Exchange {
       idWords[0] = idLow;
       idWords[1] = idHigh;
       return library.engineValid(engine, slot, idWords) === 1;
+    },
+    store(slot, idLow, idHigh, tid, address, bytes) {
+      idWords[0] = idLow;
+      idWords[1] = idHigh;
+      return -library.engineStore(engine, slot, idWords, tid, address, bytes, bytes.length);
     },
     takeSocket(slot, idLow, idHigh, tid, fd) {
       idWords[0] = idLow;

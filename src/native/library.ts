@@ -54,6 +54,15 @@ export interface Library {
   engineRemove(engine: number, slot: number): number;
   engineSend(engine: number, slot: number, bytes: Uint8Array, length: number, fds: Int32Array, fdCount: number): number;
   engineValid(engine: number, slot: number, id: Uint32Array): number;
+  engineStore(
+    engine: number,
+    slot: number,
+    id: Uint32Array,
+    tid: number,
+    address: bigint,
+    bytes: Uint8Array,
+    size: number,
+  ): number;
   engineTakeSocket(engine: number, slot: number, id: Uint32Array, tid: number, fd: number, kind: Int32Array): number;
   exchange(engine: number, answerCount: number, timeoutMs: number, spinUs: number): number;
 
@@ -74,6 +83,16 @@ export interface Library {
   taskTakeFd(pidfd: number, fd: number): number;
   taskDirectory(tid: number, fd: number): number;
   taskLink(tid: number, name: string, buffer: Uint8Array, size: number): number;
+  taskCopy(tid: number, address: bigint, buffer: Uint8Array, size: number): number;
+  taskGather(
+    tid: number,
+    vector: bigint,
+    count: bigint,
+    skip: bigint,
+    buffer: Uint8Array,
+    size: number,
+    total: BigUint64Array,
+  ): number;
 
   probeLandlock(): number;
   probeFilterFlags(flags: number): number;
@@ -105,6 +124,9 @@ export function loadLibrary(): Library {
       "int sg_engine_send(intptr_t engine, uint32_t slot, void *bytes, uint32_t length, void *fds, uint32_t fd_count)",
     ),
     engineValid: library.func("int sg_engine_valid(intptr_t engine, uint32_t slot, void *id)"),
+    engineStore: library.func(
+      "int sg_engine_store(intptr_t engine, uint32_t slot, void *id, uint32_t tid, uint64_t address, void *bytes, uint32_t size)",
+    ),
     engineTakeSocket: library.func(
       "int sg_engine_take_socket(intptr_t engine, uint32_t slot, void *id, uint32_t tid, int fd, void *kind)",
     ),
@@ -127,6 +149,10 @@ export function loadLibrary(): Library {
     taskTakeFd: library.func("int sg_task_take_fd(int pidfd, int fd)"),
     taskDirectory: library.func("int sg_task_directory(uint32_t tid, int fd)"),
     taskLink: library.func("int sg_task_link(uint32_t tid, const char *name, void *buffer, uint32_t size)"),
+    taskCopy: library.func("int sg_task_copy(uint32_t tid, uint64_t address, void *buffer, uint32_t size)"),
+    taskGather: library.func(
+      "int sg_task_gather(uint32_t tid, uint64_t vector, uint64_t count, uint64_t skip, void *buffer, uint32_t size, void *total)",
+    ),
 
     probeLandlock: library.func("int sg_probe_landlock()"),
     probeFilterFlags: library.func("int sg_probe_filter_flags(uint32_t flags)"),

@@ -13,6 +13,17 @@ export interface TaskStatus {
   readonly command: Buffer;
 }
 
+/** An array of `struct iovec` in a task's memory. */
+export interface Parts {
+  readonly vector: bigint;
+  readonly count: bigint;
+}
+
+export interface Gathered {
+  readonly length: number;
+  readonly total: number;
+}
+
 /** What the engine asks of the task behind a held call. Descriptors returned belong to the caller. */
 export interface Tasks {
   /** Undefined when the task is gone. */
@@ -31,6 +42,13 @@ export interface Tasks {
   takeFd(pidfd: number, fd: number): number;
   /** A descriptor for path lookups from the task's directory `fd` (or AT_FDCWD), or a negative errno. */
   directory(tid: number, fd: number): number;
+  /** Fills `bytes` from the task's memory. Returns 0 or a positive errno. */
+  copy(tid: number, address: bigint, bytes: Uint8Array): number;
+  /**
+   * Fills `bytes` as far as there are any from data that is scattered over `count` parts, behind the first `skip`; else
+   * a positive errno. `total` is how many there are in all.
+   */
+  gather(tid: number, parts: Parts, skip: number, bytes: Uint8Array): Gathered | number;
   /** A link below /proc/<tid>, or undefined. */
   link(tid: number, name: string): Buffer | undefined;
 }
@@ -41,6 +59,7 @@ const TASK_BYTES = 48 + 4096;
 export function createTasks(library: Library): Tasks {
   const task = Buffer.alloc(TASK_BYTES);
   const link = Buffer.alloc(4096);
+  const total = new BigUint64Array(1);
   return {
     read(tid) {
       if (library.taskRead(tid, task) < 0) return undefined;
@@ -68,6 +87,11 @@ export function createTasks(library: Library): Tasks {
     close: closeSync,
     takeFd: (pidfd, fd) => library.taskTakeFd(pidfd, fd),
     directory: (tid, fd) => library.taskDirectory(tid, fd),
+    copy: (tid, address, bytes) => -library.taskCopy(tid, address, bytes, bytes.length),
+    gather(tid, { vector, count }, skip, bytes) {
+      const length = library.taskGather(tid, vector, count, BigInt(skip), bytes, bytes.length, total);
+      return length < 0 ? -length : { length, total: Number(total[0]) };
+    },
     link(tid, name) {
       const length = library.taskLink(tid, name, link, link.length);
       return length < 0 ? undefined : Buffer.from(link.subarray(0, length));

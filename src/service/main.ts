@@ -92,6 +92,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const journalEvents = options.journalEvents ?? JOURNAL_EVENTS;
   /** TCP ports of our own, which no sandbox may reach. */
   const ownPorts: number[] = [];
+  /** Likewise the paths of Unix sockets. */
+  const ownSockets: string[] = [];
   /** Calls that wait for a verdict, to know whose a verdict is. */
   const heldIn = new Map<number, string>();
 
@@ -167,7 +169,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
 
   const registry = createRegistry({
     engine,
-    compiler: createPlanCompiler(host.features, () => ownPorts),
+    compiler: createPlanCompiler(host.features, { ports: () => ownPorts, sockets: () => ownSockets }),
     holds,
     events: journal,
     createStreams: (process, spec) =>
@@ -239,7 +241,11 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   return {
     host,
     wardenPid: engine.wardenPid,
-    listenUnix: (path, listenOptions) => server.listenUnix(path, listenOptions),
+    async listenUnix(path, listenOptions) {
+      const address = await server.listenUnix(path, listenOptions);
+      ownSockets.push(path);
+      return address;
+    },
     async listenTcp(listenOptions) {
       const address = await server.listenTcp(listenOptions);
       ownPorts.push(Number(/\d+$/.exec(address)?.[0]));

@@ -189,7 +189,6 @@ const NETWORK: readonly Attack[] = [
   {
     what: "the service's own socket",
     args: ({ endpoint }) => ["unix-connect", endpoint],
-    known: "a policy that allows every Unix socket allows the service's too",
   },
   onFiles("making a Unix socket where it may not write", "unix-bind", "secret/socket"),
 ];

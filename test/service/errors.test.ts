@@ -201,11 +201,6 @@ const unavailable: readonly Case[] = [
     refusal: { ...unenforceable("spec.protections.may_degrade"), metadata: { protection: "memory_limit" } },
   },
   {
-    what: "UDP to one host",
-    spec: { network: { allow: [{ transport: 2, host: "127.0.0.1" }] } },
-    refusal: unenforceable("spec.network.allow[0]"),
-  },
-  {
     what: "frozen arguments of execve",
     spec: { holds: { triggers: [{ syscalls: ["execve"], requiredIntegrity: 3 }] } },
     refusal: unenforceable("spec.holds.triggers[0].required_integrity"),

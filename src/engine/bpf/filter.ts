@@ -118,12 +118,15 @@ const REGISTER_ONLY: readonly string[] = [
 export const OPEN_CALLS: readonly string[] = syscallSiblings("open");
 export const EXEC_CALLS: readonly string[] = syscallSiblings("execve");
 export const CONNECT_CALLS: readonly string[] = syscallSiblings("connect");
+/** They are notified where they can name where a message goes. */
+export const SEND_CALLS: readonly string[] = syscallSiblings("sendto");
 
 /** Every call that a trigger or a rule may name. */
 export const HOLDABLE: readonly string[] = [
   ...OPEN_CALLS,
   ...EXEC_CALLS,
   ...CONNECT_CALLS,
+  ...SEND_CALLS,
   ...REGISTER_ONLY,
   "clone3",
 ].sort();

@@ -12,9 +12,13 @@ export interface RegisterPolicy {
   readonly tcp: boolean;
   /** IPv4 and IPv6 datagram sockets. */
   readonly udp: boolean;
+  /** Sockets that ask others for an echo. */
+  readonly icmp: boolean;
   /** Unix sockets other than connected pairs. */
   readonly unix: boolean;
   readonly listen: boolean;
+  /** Whatever can name where a message goes: left to the kernel, where no socket's messages can; or judged. */
+  readonly sends: "allow" | "engine";
   /**
    * Modes, owners, times and attributes of files: left to the kernel, which asks
    * nobody but the owner, where mounts say what may be changed; judged by the
@@ -70,10 +74,15 @@ export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
       return whenEqual(0, 0, ALLOW, whenZero(2, ALLOW, NOT_PERMITTED));
     case "seccomp":
       return seccompTree;
-    case "sendFlagsArg2":
-      return whenAnyBit(2, MSG_FASTOPEN, refuse(EOPNOTSUPP), ALLOW);
-    case "sendFlagsArg3":
-      return whenAnyBit(3, MSG_FASTOPEN, refuse(EOPNOTSUPP), ALLOW);
+    case "sendmmsg":
+      return sendTree(3, policy.sends === "engine" ? NOTIFY : ALLOW);
+    case "sendmsg":
+      return sendTree(2, policy.sends === "engine" ? NOTIFY : ALLOW);
+    case "sendto":
+      // Without an address it goes to the peer.
+      return sendTree(3, policy.sends === "engine" ? whenZero(4, ALLOW, NOTIFY) : ALLOW);
+    case "setsockopt":
+      return setsockoptTree;
     case "socket":
       return socketTree(policy);
     case "socketpair":
@@ -233,6 +242,34 @@ export function whenOpenWrites(flagsArg: number, yes: Tree, no: Tree): Tree {
 // ------------------------------------------------------------------------------------------- sockets
 
 const MSG_FASTOPEN = 0x20000000;
+const IPPROTO_TCP = 6;
+
+/** A connect that no rule sees. */
+function sendTree(flagsArg: number, sends: Tree): Tree {
+  return whenAnyBit(flagsArg, MSG_FASTOPEN, refuse(EOPNOTSUPP), sends);
+}
+
+const IPPROTO_IP = 0;
+const IPPROTO_IPV6 = 41;
+const IP_OPTIONS = 4;
+const IPV6_2292RTHDR = 5;
+const IPV6_2292PKTOPTIONS = 6;
+const IPV6_FLOWLABEL_MGR = 32;
+const IPV6_RTHDR = 57;
+const TCP_ULP = 31;
+
+/** Source routes, which lead by way of others than the address says; and what makes another protocol of a socket. */
+const setsockoptTree: Tree = whenEqual(
+  1,
+  IPPROTO_IP,
+  whenEqual(2, IP_OPTIONS, NOT_PERMITTED, ALLOW),
+  whenEqual(
+    1,
+    IPPROTO_IPV6,
+    whenOneOf(2, [IPV6_2292RTHDR, IPV6_2292PKTOPTIONS, IPV6_FLOWLABEL_MGR, IPV6_RTHDR], NOT_PERMITTED, ALLOW),
+    whenEqual(1, IPPROTO_TCP, whenEqual(2, TCP_ULP, NOT_PERMITTED, ALLOW), ALLOW),
+  ),
+);
 
 const AF_UNIX = 1;
 const AF_INET = 2;
@@ -242,16 +279,18 @@ const SOCK_DGRAM = 2;
 const SOCK_SEQPACKET = 5;
 /** All of the type but SOCK_NONBLOCK and SOCK_CLOEXEC, so that an unknown flag makes an unknown type. */
 const SOCK_TYPE = 0xffffffff & ~0o2004000;
-const IPPROTO_TCP = 6;
+const IPPROTO_ICMP = 1;
 const IPPROTO_UDP = 17;
+const IPPROTO_ICMPV6 = 58;
 
-function socketTree({ tcp, udp, unix }: RegisterPolicy): Tree {
+function socketTree({ tcp, udp, icmp, unix }: RegisterPolicy): Tree {
   const typed = (type: number, yes: Tree, no: Tree) => whenEqual(1, type, yes, no, { mask: SOCK_TYPE });
-  const protocol = (number: number) => whenOneOf(2, [0, number], ALLOW, refuse(EPROTONOSUPPORT));
+  const protocol = (...numbers: readonly number[]) => whenOneOf(2, numbers, ALLOW, refuse(EPROTONOSUPPORT));
+  const datagrams = [...(udp ? [0, IPPROTO_UDP] : []), ...(icmp ? [IPPROTO_ICMP, IPPROTO_ICMPV6] : [])];
   const internet = typed(
     SOCK_STREAM,
-    tcp ? protocol(IPPROTO_TCP) : NO_ACCESS,
-    typed(SOCK_DGRAM, udp ? protocol(IPPROTO_UDP) : NO_ACCESS, NOT_PERMITTED),
+    tcp ? protocol(0, IPPROTO_TCP) : NO_ACCESS,
+    typed(SOCK_DGRAM, datagrams.length > 0 ? protocol(...datagrams) : NO_ACCESS, NOT_PERMITTED),
   );
   const local = unix
     ? typed(SOCK_STREAM, ALLOW, typed(SOCK_DGRAM, ALLOW, typed(SOCK_SEQPACKET, ALLOW, NOT_PERMITTED)))

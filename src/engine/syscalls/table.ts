@@ -25,8 +25,10 @@ export type RegisterRule =
   | "prctl"
   | "prlimit64"
   | "seccomp"
-  | "sendFlagsArg2"
-  | "sendFlagsArg3"
+  | "sendmmsg"
+  | "sendmsg"
+  | "sendto"
+  | "setsockopt"
   | "socket"
   | "socketpair"
   | "unshare"
@@ -77,7 +79,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
     sched_get_priority_min sched_rr_get_interval sched_getaffinity sched_getattr getpriority ioprio_get getcpu getrlimit setrlimit`,
   system: `uname sysinfo getrandom lsm_get_self_attr lsm_list_modules landlock_create_ruleset landlock_add_rule
     landlock_restrict_self uprobe uretprobe`,
-  sockets: `connect bind accept accept4 getsockname getpeername setsockopt getsockopt recvfrom recvmsg recvmmsg shutdown`,
+  sockets: `connect bind accept accept4 getsockname getpeername getsockopt recvfrom recvmsg recvmmsg shutdown`,
 };
 
 /** Known to be dangerous, or to reach beyond the sandbox: EPERM tells people what happened. */
@@ -126,8 +128,10 @@ const JUDGED: Readonly<Record<RegisterRule, string>> = {
   prctl: "prctl",
   prlimit64: "prlimit64",
   seccomp: "seccomp",
-  sendFlagsArg2: "sendmsg",
-  sendFlagsArg3: "sendto sendmmsg",
+  sendmmsg: "sendmmsg",
+  sendmsg: "sendmsg",
+  sendto: "sendto",
+  setsockopt: "setsockopt",
   socket: "socket",
   socketpair: "socketpair",
   unshare: "unshare",

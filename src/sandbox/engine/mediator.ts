@@ -252,7 +252,7 @@ export function createMediator(options: MediatorOptions): Mediator {
       if (waiting.holdId !== 0) holds.withdraw(waiting.holdId);
       onEnd?.();
     };
-    const { answer, release, extend, isWaiting } = loop.defer(call, {
+    const { answer, release, extend, isWaiting, store } = loop.defer(call, {
       timeoutMs: KEEPER_TIMEOUT_MS,
       // Without a pidfd the end of the task is noticed at the deadline, or when its answer comes too late.
       openTask() {
@@ -262,7 +262,7 @@ export function createMediator(options: MediatorOptions): Mediator {
       onExpired: end,
       onGone: end,
     });
-    const waiting: WaitingCall = { answer, release, extend, isWaiting, holdId: 0 };
+    const waiting: WaitingCall = { answer, release, extend, isWaiting, store, holdId: 0 };
     return waiting;
   }
 

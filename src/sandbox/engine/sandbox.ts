@@ -135,13 +135,19 @@ export function createNetworkJudge(
   allow: readonly NetworkRule[],
   deny: readonly NetworkRule[],
   grantable: readonly NetworkRule[],
+  scopesAbstract: boolean,
 ): NetworkJudge {
   const isListed = compileNetworkRules(allow);
   const isDenied = compileNetworkRules(deny);
   const isInCeiling = compileNetworkRules(grantable);
+  /** What is bound elsewhere is out of the keeper's reach, too. */
+  const isWithinScope = (address: SocketAddress): boolean =>
+    scopesAbstract && address.kind === "unix" && address.path[0] === 0;
   return {
-    isAllowed: (transport, address) => !isDenied(transport, address) && isListed(transport, address),
+    isAllowed: (transport, address) =>
+      !isDenied(transport, address) && (isListed(transport, address) || isWithinScope(address)),
     isGrantable: (transport, address) =>
-      !isDenied(transport, address) && (isListed(transport, address) || isInCeiling(transport, address)),
+      !isDenied(transport, address) &&
+      (isListed(transport, address) || isWithinScope(address) || isInCeiling(transport, address)),
   };
 }

@@ -256,7 +256,12 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
           policy,
           startMayWait,
           judge: createJudge(policy, grantEvents),
-          network: createNetworkJudge(policy.network.allow, policy.network.deny, policy.network.grantable),
+          network: createNetworkJudge(
+            policy.network.allow,
+            policy.network.deny,
+            policy.network.grantable,
+            policy.scopesAbstract,
+          ),
           processes: new Map(),
           launching: new Set(),
           listener: undefined,

@@ -5,14 +5,10 @@ import { deferred, type Verdict } from "../../engine/verdict.js";
 import type { TakenSocket } from "../../native/exchange.js";
 import type { Allowance, Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
-import type { SocketAddress, Transport } from "../model.js";
+import type { SocketAddress } from "../model.js";
 import type { Keeper } from "../warden/keeper.js";
-
-const AF_UNSPEC = 0;
-const AF_UNIX = 1;
-const AF_INET = 2;
-const AF_INET6 = 10;
-const SOCK_STREAM = 1;
+import { ADDRESS_LIMIT, AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, transportOf } from "./destination.js";
+import { connectLocal } from "./unix.js";
 
 const EBADF = 9;
 const EINVAL = 22;
@@ -21,8 +17,6 @@ const ENOTSOCK = 88;
 const EAFNOSUPPORT = 97;
 const ECONNREFUSED = 111;
 
-/** sizeof(struct sockaddr_storage) */
-const ADDRESS_LIMIT = 128;
 /** Longer than the kernel's own SYN retries. */
 const CONNECT_TIMEOUT_MS = 10 * 60_000;
 
@@ -60,13 +54,7 @@ export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
       const socket = mediator.takeSocket(call, call.int(0));
       if (typeof socket === "number") return { kind: "errno", errno: refusalOf(socket) };
       const { kind } = socket;
-      if (kind.domain === AF_UNIX) {
-        // Only a policy that allows every Unix socket lets one be made; the kernel's scopes say the rest.
-        closeSync(socket.fd);
-        return sandbox.policy.allowUnix
-          ? { kind: "continue", because: "kernel_decides" }
-          : { kind: "errno", errno: EACCES };
-      }
+      if (kind.domain === AF_UNIX) return connectLocal(mediator, call, sandbox, keeper, socket, copied.bytes);
       const address = addressFor(kind.domain, copied.bytes);
       if (typeof address === "number") {
         closeSync(socket.fd);
@@ -87,7 +75,7 @@ function addressFor(domain: number, bytes: Buffer): SocketAddress | number {
 }
 
 /** What the caller is told of a descriptor that could not be taken. */
-function refusalOf(errno: number): number {
+export function refusalOf(errno: number): number {
   return errno === EBADF || errno === ENOTSOCK ? errno : EACCES;
 }
 
@@ -100,7 +88,7 @@ function connectJudged(
   { address, bytes }: { readonly address: SocketAddress; readonly bytes: Buffer },
 ): void {
   const { tid, idLow, idHigh } = call;
-  const transport: Transport = socket.kind.type === SOCK_STREAM ? "tcp" : "udp";
+  const transport = transportOf(socket.kind);
   // Dissolving an association reaches nobody.
   const isHarmless = address.kind === "unspecified";
   const isSettled = isHarmless || sandbox.judge.isIdle;

@@ -1,4 +1,4 @@
-import { CONNECT_CALLS, EXEC_CALLS, HOLDABLE, INJECTABLE, OPEN_CALLS } from "../../engine/bpf/filter.js";
+import { CONNECT_CALLS, EXEC_CALLS, HOLDABLE, INJECTABLE, OPEN_CALLS, SEND_CALLS } from "../../engine/bpf/filter.js";
 import type { Handler, HandlerTable } from "../../engine/loop.js";
 import { type Arch, syscallNumber } from "../../engine/syscalls/table.js";
 import type { Mediator } from "../engine/mediator.js";
@@ -9,6 +9,7 @@ import { execveatHandler, execveHandler } from "./exec.js";
 import { metadataHandlers } from "./metadata.js";
 import { creatHandler, openatHandler, openFileHandler } from "./open.js";
 import { registersHandler } from "./registers.js";
+import { sendmmsgHandler, sendmsgHandler, sendtoHandler } from "./send.js";
 import { watchHandler } from "./watch.js";
 
 type Make = (mediator: Mediator) => Handler<EngineSandbox>;
@@ -21,13 +22,16 @@ const DECODED: Readonly<Record<string, Make>> = {
   openat: openatHandler,
   creat: creatHandler,
   connect: connectHandler,
+  sendto: sendtoHandler,
+  sendmsg: sendmsgHandler,
+  sendmmsg: sendmmsgHandler,
   inotify_add_watch: watchHandler,
   ...metadataHandlers,
 };
 
 const CATEGORIES: Readonly<Record<CallCategory, readonly string[]>> = {
   file: OPEN_CALLS,
-  network: [...CONNECT_CALLS, "socket", "socketpair"],
+  network: [...CONNECT_CALLS, ...SEND_CALLS, "socket", "socketpair"],
   memory: ["mprotect", "pkey_mprotect"],
   ipc: ["kill", "tkill", "tgkill", "pidfd_open", "pidfd_send_signal", "rt_sigqueueinfo", "rt_tgsigqueueinfo"],
   process: [

@@ -1,6 +1,6 @@
 /** What the engine thread is told of a sandbox. */
 import { INJECTABLE } from "../../engine/bpf/filter.js";
-import { FS } from "../../engine/landlock/rights.js";
+import { FS, type HandledRights, SCOPE } from "../../engine/landlock/rights.js";
 import { syscallNumber } from "../../engine/syscalls/table.js";
 import type { HostFeatures } from "../host.js";
 import type { NetworkRule, Rule, SandboxSpec } from "../model.js";
@@ -11,6 +11,7 @@ import { HARMLESS_FILES } from "../policy/sane.js";
 import type { View } from "../policy/view.js";
 import { type Baseline, type Trees, withRealPath } from "./layers.js";
 import type { NetworkPlan } from "./network.js";
+import { canonicalUnixRule, refusedSockets } from "./sockets.js";
 
 export function enginePolicyOf(
   spec: SandboxSpec,
@@ -20,6 +21,8 @@ export function enginePolicyOf(
   baseline: Baseline,
   host: HostFeatures,
   view: View,
+  handled: HandledRights,
+  ownSockets: readonly string[],
 ): EnginePolicy {
   const mediatesOpens = mediation.holdOpen !== "none";
   const isSane = spec.filesystem.baseline === "sane";
@@ -32,12 +35,13 @@ export function enginePolicyOf(
     rules: mediatesOpens && isSane ? [...mediation.rules, HARMLESS] : mediation.rules,
     triggers: mediation.triggers,
     network: {
-      allow: spec.network.allow.map(canonical),
-      deny: spec.network.deny.map(canonical),
-      grantable: spec.network.grantable.map(canonical),
+      allow: spec.network.allow.map((rule) => canonical(rule, view)),
+      deny: spec.network.deny.map((rule) => canonical(rule, view)),
+      grantable: spec.network.grantable.map((rule) => canonical(rule, view)),
       bind: spec.network.bind,
     },
-    allowUnix: network.unix,
+    refusedSockets: network.unix ? refusedSockets(spec, ownSockets, view) : [],
+    scopesAbstract: (handled.scoped & SCOPE.abstractUnixSocket) !== 0,
     holdExec: mediation.holdExec,
     holdConnect: mediation.holdConnect,
     holdOpen: mediation.holdOpen,
@@ -68,7 +72,8 @@ const HARMLESS: Rule = {
   action: { kind: "allow" },
 };
 
-function canonical(rule: NetworkRule): NetworkRule {
+function canonical(rule: NetworkRule, view: View): NetworkRule {
+  if (rule.transport === "unix" && !isAnyHost(rule.host)) return canonicalUnixRule(rule, view);
   if (isAnyHost(rule.host)) return { ...rule, host: "" };
   const block = parseBlock(rule.host);
   return block === undefined ? rule : { ...rule, host: formatBlock(block) };

@@ -1,9 +1,10 @@
 /** Which mechanism takes each network rule. */
 import { SandboxError } from "../../base/errors.js";
-import type { NetworkRule, SandboxSpec } from "../model.js";
+import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
-import { bindPorts, connectPorts, isAnyHost, listPorts, ruleCovers } from "../policy/network.js";
+import { bindPorts, connectPorts, isAnyHost, ruleCovers } from "../policy/network.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
+import { planDatagrams } from "./datagrams.js";
 import { cannotEnforce, noted } from "./refusals.js";
 
 export interface NetworkPlan {
@@ -11,6 +12,9 @@ export interface NetworkPlan {
   readonly tcp: boolean;
   readonly udp: boolean;
   readonly unix: boolean;
+  readonly icmp: boolean;
+  /** Calls that can name where a message goes are notified. */
+  readonly mediateSend: boolean;
   readonly mediateConnect: boolean;
   /** What Landlock grants by port: to the program, and to what acts for it. */
   readonly innerPorts: readonly number[] | "all";
@@ -39,20 +43,8 @@ export function withoutOwnPorts(spec: SandboxSpec, ports: readonly number[]): Sa
 const LOOPBACK = ["127.0.0.0/8", "::1"];
 
 export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledger: ProtectionLedger): NetworkPlan {
-  const udp = planUdp(network.allow, "spec.network.allow");
-  const warnings = [...udp.warnings];
-  refuseTransport(network.allow, ["icmp"], "spec.network.allow");
-  refuseTransport(network.grantable, ["icmp", "udp", "unix"], "spec.network.grantable");
-  if (udp.granted) {
-    network.deny.forEach((rule, index) => {
-      if (ruleCovers(rule, "udp")) throw cannotEnforce(`spec.network.deny[${index}]`, "UDP by destination");
-    });
-  }
-  const isUnix = (rule: NetworkRule) => rule.transport === "unix";
-  network.allow.forEach((rule, index) => {
-    if (isUnix(rule))
-      warnings.push(noted(`spec.network.allow[${index}]`, "reaches every Unix socket that the program's user may"));
-  });
+  const datagrams = planDatagrams({ network }, mediation, ledger);
+  const warnings = [...datagrams.warnings];
   const allowed = network.allow.filter((rule) => ruleCovers(rule, "tcp"));
   const grantable = network.grantable.filter((rule) => ruleCovers(rule, "tcp"));
   network.bind.forEach(({ transport, address }, index) => {
@@ -67,11 +59,15 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
   const restricts = tcp && (mediation.mediateConnect || allowedPorts !== "all" || bound !== "all");
   // Without Landlock's port rules the engine can still judge every connect.
   const mediateConnect =
-    mediation.mediateConnect || (restricts && !ledger.need("landlock_net") && allowedPorts !== "all");
+    mediation.mediateConnect ||
+    datagrams.judgesConnect ||
+    (restricts && !ledger.need("landlock_net") && allowedPorts !== "all");
   return {
     tcp,
-    udp: udp.granted,
-    unix: network.allow.some(isUnix) && !network.deny.some(isUnix),
+    udp: datagrams.udp,
+    icmp: datagrams.icmp,
+    unix: datagrams.unix,
+    mediateSend: datagrams.judgesSend,
     mediateConnect,
     innerPorts: mediateConnect ? [] : named(allowedPorts),
     outerPorts: mediateConnect ? named(connectPorts([...allowed, ...grantable])) : named(allowedPorts),
@@ -83,36 +79,6 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
 /** Where there are too many ports to name, the engine's judgement is the only one. */
 function named(ports: readonly number[] | "all" | "many"): readonly number[] | "all" {
   return ports === "many" ? "all" : ports;
-}
-
-function planUdp(rules: readonly NetworkRule[], field: string): { granted: boolean; warnings: SandboxError[] } {
-  let granted = false;
-  const narrow: string[] = [];
-  rules.forEach((rule, index) => {
-    if (!ruleCovers(rule, "udp")) return;
-    if (isAnyHost(rule.host) && listPorts(rule.ports.length === 0 ? ALL_PORTS : rule.ports) === "all") granted = true;
-    else if (rule.transport === "udp") throw cannotEnforce(`${field}[${index}]`, "UDP by destination");
-    else narrow.push(`${field}[${index}]`);
-  });
-  const warnings = granted
-    ? []
-    : narrow.map((at) => noted(at, "grants TCP only; UDP by destination comes with a later version"));
-  return { granted, warnings };
-}
-
-const ALL_PORTS = [{ first: 1, last: 65535 }];
-
-const TRANSPORT_NAMES = { icmp: "ICMP", udp: "verdicts on UDP", unix: "verdicts on Unix sockets" } as const;
-
-function refuseTransport(
-  rules: readonly NetworkRule[],
-  transports: readonly (keyof typeof TRANSPORT_NAMES)[],
-  field: string,
-): void {
-  rules.forEach(({ transport }, index) => {
-    const refused = transports.find((name) => name === transport);
-    if (refused !== undefined) throw cannotEnforce(`${field}[${index}].transport`, TRANSPORT_NAMES[refused]);
-  });
 }
 
 export function refuseUnjudgedConnects(): never {

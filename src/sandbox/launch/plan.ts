@@ -53,8 +53,18 @@ export interface PlanCompiler {
   encodeExec(process: ProcessSpec, launchId: bigint, sandboxLaunchId: bigint): Buffer;
 }
 
-/** One per service: it keeps what launches share. `ownPorts` are the TCP ports that the service itself listens on. */
-export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly number[] = () => []): PlanCompiler {
+/** What the service itself listens on, which no sandbox reaches. */
+export interface OwnEndpoints {
+  /** TCP. */
+  ports(): readonly number[];
+  /** Paths of Unix sockets. */
+  sockets(): readonly string[];
+}
+
+const NO_ENDPOINTS: OwnEndpoints = { ports: () => [], sockets: () => [] };
+
+/** One per service: it keeps what launches share. */
+export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_ENDPOINTS): PlanCompiler {
   const baseline = createBaseline();
   const filters = createFilterCache();
   let secrets: readonly string[] | undefined;
@@ -63,7 +73,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
   return {
     compileLaunch(asked, process, options) {
       validateProcess(process);
-      const spec = withoutOwnPorts(asked, ownPorts());
+      const spec = withoutOwnPorts(asked, own.ports());
       const mediation = mediationOf(spec);
       validateSpec(asked, mediation);
       const ledger = createProtectionLedger(spec.protections, host);
@@ -116,7 +126,7 @@ export function createPlanCompiler(host: HostFeatures, ownPorts: () => readonly 
         },
         protections: ledger.states,
         warnings: [...ledger.warnings, ...network.warnings],
-        engine: enginePolicyOf(spec, mediation, network, trees, baseline, host, view),
+        engine: enginePolicyOf(spec, mediation, network, trees, baseline, host, view, handled, own.sockets()),
       };
     },
     encodePlan: (compiled, launchId, sandboxLaunchId) =>

@@ -2,7 +2,6 @@
 import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
-import { ruleCovers } from "../policy/network.js";
 import { hasOwnView } from "../policy/view.js";
 import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
@@ -51,7 +50,13 @@ export function mechanismsOf(
     found.set("watching files", filter.watch === "engine" ? "engine, below readable trees" : "seccomp, refused");
   }
   const reached = (rule: NetworkRule | undefined) =>
-    rule === undefined || !ruleCovers(rule, "tcp") ? "seccomp" : network.mediateConnect ? "engine" : "landlock";
+    rule === undefined || !["tcp", undefined].includes(rule.transport)
+      ? reachedByMessage(rule)
+      : network.mediateConnect
+        ? "engine"
+        : "landlock";
+  const reachedByMessage = (rule: NetworkRule | undefined) =>
+    network.mediateSend || rule?.transport === "unix" ? "engine" : "seccomp";
   each(spec.network.allow, "spec.network.allow", (index) => reached(spec.network.allow[index]));
   each(spec.network.deny, "spec.network.deny", (index) => reached(spec.network.deny[index]));
   each(spec.network.grantable, "spec.network.grantable", () => "verdict");

@@ -1,4 +1,5 @@
 import type { HoldTrigger, NetworkPolicy, Rule } from "../model.js";
+import type { SocketIdentity } from "./unix.js";
 
 /** What the engine thread must know of one sandbox's policy. Crosses to it as a structured clone. */
 export interface EnginePolicy {
@@ -8,8 +9,10 @@ export interface EnginePolicy {
   readonly triggers: readonly HoldTrigger[];
   /** Hosts in canonical form. */
   readonly network: NetworkPolicy;
-  /** Unix sockets may be made, and so their connects may pass. */
-  readonly allowUnix: boolean;
+  /** Unix sockets of the service itself and of denied places: refused by whatever name. */
+  readonly refusedSockets: readonly SocketIdentity[];
+  /** Abstract names reach only this sandbox's own sockets, by the kernel. */
+  readonly scopesAbstract: boolean;
   /** execve and execveat are notified, the launch's own included. */
   readonly holdExec: boolean;
   /** A trigger or rule looks at connects. */

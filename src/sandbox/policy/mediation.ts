@@ -1,6 +1,6 @@
 /** Which calls a spec's triggers and rules need to see, and so which the filter notifies. */
 import { invalidField, SandboxError } from "../../base/errors.js";
-import { CONNECT_CALLS, EXEC_CALLS, HOLDABLE, OPEN_CALLS } from "../../engine/bpf/filter.js";
+import { CONNECT_CALLS, EXEC_CALLS, HOLDABLE, OPEN_CALLS, SEND_CALLS } from "../../engine/bpf/filter.js";
 import { isSyscallName, syscallSiblings } from "../../engine/syscalls/table.js";
 import type { ArgumentIntegrity, CallCategory, CallMatch, HoldTrigger, Rule, SandboxSpec } from "../model.js";
 import { connectPorts, isAnyHost, ruleCovers } from "./network.js";
@@ -14,6 +14,8 @@ export interface Mediation {
   readonly holdExec: boolean;
   readonly holdConnect: boolean;
   readonly askConnect: boolean;
+  /** Messages that name where they go. */
+  readonly holdSend: boolean;
   readonly mediateConnect: boolean;
   readonly holdSyscalls: readonly string[];
 }
@@ -21,7 +23,7 @@ export interface Mediation {
 /** Calls of a category that this version can hold. */
 const CATEGORY_CALLS: Readonly<Record<CallCategory, readonly string[]>> = {
   file: OPEN_CALLS,
-  network: CONNECT_CALLS,
+  network: [...CONNECT_CALLS, ...SEND_CALLS],
   process: EXEC_CALLS,
   memory: [],
   ipc: [],
@@ -51,7 +53,7 @@ export function mediationOf(spec: SandboxSpec): Mediation {
   if (spec.filesystem.executable.length > 0) needs.add(OPEN_CALLS, false, false);
   const held = needs.calls;
   const holdConnect = CONNECT_CALLS.some((name) => held.has(name));
-  const special = new Set([...OPEN_CALLS, ...EXEC_CALLS, ...CONNECT_CALLS]);
+  const special = new Set([...OPEN_CALLS, ...EXEC_CALLS, ...CONNECT_CALLS, ...SEND_CALLS]);
   return {
     triggers,
     rules,
@@ -60,6 +62,7 @@ export function mediationOf(spec: SandboxSpec): Mediation {
     holdExec: EXEC_CALLS.some((name) => held.has(name)),
     holdConnect,
     askConnect: needs.askConnect,
+    holdSend: SEND_CALLS.some((name) => held.has(name)),
     mediateConnect: holdConnect || needsEngine(spec),
     holdSyscalls: [...held].filter((name) => !special.has(name)).sort(),
   };
@@ -81,7 +84,7 @@ function createNeeds() {
         open = widen(open, writesOnly);
         if (asks) askOpen = widen(askOpen, writesOnly);
       }
-      if (asks && names.includes("connect")) askConnect = true;
+      if (asks && (names.includes("connect") || names.includes("sendto"))) askConnect = true;
     },
     get open() {
       return open;
@@ -127,7 +130,7 @@ function callsOfRule(match: CallMatch, field: string): string[] {
   if (named.length > 0) return named;
   return [
     ...(match.paths.length > 0 ? OPEN_CALLS : []),
-    ...(match.destinations.length > 0 ? CONNECT_CALLS : []),
+    ...(match.destinations.length > 0 ? CATEGORY_CALLS.network : []),
     ...(match.programs.length > 0 || match.arguments.length > 0 ? EXEC_CALLS : []),
   ];
 }
@@ -158,5 +161,5 @@ function requireIntegrity(trigger: HoldTrigger, calls: readonly string[], field:
 
 function integrityOf(name: string): ArgumentIntegrity {
   if (EXEC_CALLS.includes(name)) return "racy";
-  return OPEN_CALLS.includes(name) || CONNECT_CALLS.includes(name) ? "copied" : "registers";
+  return [...OPEN_CALLS, ...CONNECT_CALLS, ...SEND_CALLS].includes(name) ? "copied" : "registers";
 }

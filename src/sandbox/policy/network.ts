@@ -1,5 +1,6 @@
 import ipaddr from "ipaddr.js";
 import type { BindRule, NetworkRule, PortRange, SocketAddress, Transport } from "../model.js";
+import { compileUnixHost } from "./unix.js";
 
 /** An address block: 4 or 16 bytes, of which the first `bits` count. */
 export interface AddressBlock {
@@ -91,14 +92,16 @@ export function compileNetworkRules(
   const compiled = rules.map((rule) => ({
     rule,
     any: isAnyHost(rule.host),
-    block: isAnyHost(rule.host) ? undefined : parseBlock(rule.host),
+    block: isAnyHost(rule.host) || rule.transport === "unix" ? undefined : parseBlock(rule.host),
+    names: rule.transport === "unix" ? compileUnixHost(rule.host) : () => false,
   }));
   return (transport, address) => {
     if (address.kind === "unspecified") return false;
     const ip = address.kind === "ip" ? canonicalAddress(address.ip) : undefined;
-    return compiled.some(({ rule, any, block }) => {
+    return compiled.some(({ rule, any, block, names }) => {
       if (!ruleCovers(rule, transport)) return false;
-      if (address.kind === "unix") return transport === "unix" && any;
+      if (address.kind === "unix") return any || names(address.path);
+      if (transport === "icmp") return any || (block !== undefined && ip !== undefined && isInBlock(ip, block));
       if (
         rule.ports.length > 0 &&
         !rule.ports.some(({ first, last }) => first <= address.port && address.port <= last)

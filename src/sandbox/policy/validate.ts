@@ -5,6 +5,7 @@ import type { BindRule, CallMatch, NetworkRule, PortRange, ProcessSpec, SandboxS
 import type { Mediation } from "./mediation.js";
 import { bindPorts, isAnyHost, MAX_PORT_RULES, parseBlock } from "./network.js";
 import { isProtection, PROTECTIONS } from "./protections.js";
+import { isUnixHost } from "./unix.js";
 
 const PATH_MAX = 4096;
 const MAX_TREES = 1024;
@@ -144,8 +145,13 @@ function validateNetworkRules(rules: readonly NetworkRule[], field: string): voi
   rules.forEach((rule, index) => {
     const at = `${field}[${index}]`;
     if (!isAnyHost(rule.host)) {
-      if (rule.transport === "unix") throw invalidField(`${at}.host`, "a Unix socket has no host; leave it empty");
-      if (parseBlock(rule.host) === undefined) {
+      if (rule.transport === "unix") {
+        if (!isUnixHost(rule.host))
+          throw invalidField(
+            `${at}.host`,
+            "a Unix socket is an absolute path or @ and an abstract name; empty means any",
+          );
+      } else if (parseBlock(rule.host) === undefined) {
         throw invalidField(
           `${at}.host`,
           `${JSON.stringify(rule.host)} is neither an address nor a CIDR block; names are not resolved in this version`,

@@ -7,8 +7,10 @@ import {
   KEEPER_ANSWER,
   KEEPER_FLAG,
   KEEPER_OP,
+  KEEPER_PINNED,
   KEEPER_REPLY,
   KEEPER_REQUEST,
+  KEEPER_SEND,
 } from "../../native/abi.js";
 
 /** Positive errno, or what the operation gave. */
@@ -26,6 +28,20 @@ export interface Pin {
   /** Absolute, links resolved as far as they exist. */
   readonly path: Uint8Array;
   readonly exists: boolean;
+  /** Of what exists, as stat(2) has it. */
+  readonly device: bigint;
+  readonly inode: bigint;
+}
+
+/** One message of a socket, as sendmsg(2) takes it. */
+export interface OutgoingMessage {
+  /** MSG_… of the call. */
+  readonly flags: number;
+  /** An address, or the socket file that a name led to, which is forgotten then. */
+  readonly to: Uint8Array | Pin | undefined;
+  /** Control messages in the kernel's form; without descriptors. */
+  readonly control: Uint8Array;
+  readonly data: Uint8Array;
 }
 
 /** One call on one file, which the keeper carries out where the program's own grants cover it. */
@@ -72,18 +88,34 @@ export interface Keeper {
     call: CallId,
     done: (result: KeeperResult<undefined> | "answered") => void,
   ): () => void;
+  /** A Unix socket's, to an address or a socket file; otherwise likewise. A pin is forgotten. */
+  connectLocal(socket: number, to: Uint8Array | Pin, done: (result: KeeperResult<undefined>) => void): () => void;
+  /**
+   * Sends a message with `fds[0]`, the other descriptors in it; they stay the caller's until `done`. Gives the bytes
+   * sent. Returns a way to give up.
+   */
+  send(message: OutgoingMessage, fds: readonly number[], done: (result: KeeperResult<number>) => void): () => void;
   /** Signals every member of the sandbox, whatever its session, group or parent. */
   signalAll(signal: number, done: (result: KeeperResult<undefined>) => void): void;
   /** Ends the keeper, and with it everything of the sandbox. */
   close(): void;
 }
 
-type Reply = { readonly errno: number; readonly flags: number; readonly bytes: Uint8Array; readonly fd: number };
+interface Reply {
+  readonly errno: number;
+  readonly flags: number;
+  readonly bytes: Uint8Array;
+  readonly fd: number;
+  readonly device: bigint;
+  readonly inode: bigint;
+}
 
 const ESHUTDOWN = 108;
 const EAGAIN = 11;
 const NO_FD = -1;
-const ANSWERED: Reply = { errno: 0, flags: KEEPER_FLAG.answered, bytes: new Uint8Array(0), fd: NO_FD };
+const ANSWERED: Reply = { ...failed(0), flags: KEEPER_FLAG.answered };
+/** A full queue to the keeper is tried again after this. */
+const RETRY_MS = 1;
 
 /** Speaks with the keeper on `fd`, which the loop owns from here. */
 export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onEnd: () => void): Keeper {
@@ -113,6 +145,8 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
         flags: packet.readUInt32LE(KEEPER_REPLY.at.flags),
         bytes: Uint8Array.prototype.slice.call(packet, KEEPER_REPLY.bytes, KEEPER_REPLY.bytes + length),
         fd: replyFd,
+        device: packet.readBigUInt64LE(KEEPER_REPLY.at.device),
+        inode: packet.readBigUInt64LE(KEEPER_REPLY.at.inode),
       });
     },
     onEnd() {
@@ -138,7 +172,7 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
   function failAll(): void {
     const callbacks = [...waiting.values()];
     waiting.clear();
-    for (const done of callbacks) done({ errno: ESHUTDOWN, flags: 0, bytes: new Uint8Array(0), fd: NO_FD });
+    for (const done of callbacks) done(failed(ESHUTDOWN));
   }
 
   interface Request {
@@ -152,7 +186,7 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
     readonly fds?: readonly number[];
   }
 
-  function send(request: Request, done?: (reply: Reply) => void): boolean {
+  function packetOf(request: Request): Buffer {
     const bytes = request.bytes ?? new Uint8Array(0);
     const packet = Buffer.alloc(KEEPER_REQUEST.bytes + bytes.length);
     packet.writeUInt32LE(request.op, KEEPER_REQUEST.at.op);
@@ -163,13 +197,32 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
     packet.writeUInt32LE(request.signal ?? 0, KEEPER_REQUEST.at.signal);
     packet.writeUInt32LE(bytes.length, KEEPER_REQUEST.at.length);
     packet.set(bytes, KEEPER_REQUEST.bytes);
+    return packet;
+  }
+
+  function send(request: Request, done?: (reply: Reply) => void): boolean {
+    const packet = packetOf(request);
     if (done !== undefined) waiting.set(request.id, done);
     const sent = channel.send(packet, request.fds ?? []);
     for (const fdToClose of request.fds ?? []) closeSync(fdToClose);
     if (!sent && done !== undefined && waiting.delete(request.id)) {
-      done({ errno: EAGAIN, flags: 0, bytes: new Uint8Array(0), fd: NO_FD });
+      done(failed(EAGAIN));
     }
     return sent;
+  }
+
+  /** Waits for room: a caller that may wait must not be told that there is none. The descriptors stay open. */
+  function sendPatiently(request: Request, done: (reply: Reply) => void): void {
+    const packet = packetOf(request);
+    waiting.set(request.id, done);
+    const attempt = (): void => {
+      if (waiting.has(request.id) && !channel.send(packet, request.fds ?? [])) loop.after(RETRY_MS, attempt);
+    };
+    attempt();
+  }
+
+  function cancel(id: number): void {
+    if (waiting.has(id)) send({ op: KEEPER_OP.cancel, id });
   }
 
   function plain(done: (result: KeeperResult<undefined>) => void): (reply: Reply) => void {
@@ -181,7 +234,7 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
       const id = ++lastId;
       send({ op: KEEPER_OP.resolve, id, flags, bytes: path, fds: [directory] }, (reply) => {
         if (reply.errno !== 0) done({ ok: false, errno: reply.errno });
-        else done({ ok: true, value: { id, path: reply.bytes, exists: (reply.flags & KEEPER_FLAG.exists) !== 0 } });
+        else done({ ok: true, value: pinOf(id, reply) });
       });
     },
     open(pin, flags, mode, umask, done) {
@@ -216,6 +269,21 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
         if (waiting.has(id)) send({ op: KEEPER_OP.cancel, id });
       };
     },
+    connectLocal(socket, to, done) {
+      const id = ++lastId;
+      const request = isPin(to)
+        ? { flags: KEEPER_PINNED, bytes: Buffer.from(new BigUint64Array([BigInt(to.id)]).buffer) }
+        : { bytes: to };
+      send({ op: KEEPER_OP.connect, id, ...request, fds: [socket] }, plain(done));
+      return () => cancel(id);
+    },
+    send(message, fds, done) {
+      const id = ++lastId;
+      sendPatiently({ op: KEEPER_OP.send, id, bytes: encodeMessage(message), fds }, (reply) =>
+        done(reply.errno === 0 ? { ok: true, value: reply.flags } : { ok: false, errno: reply.errno }),
+      );
+      return () => cancel(id);
+    },
     signalAll(signal, done) {
       send({ op: KEEPER_OP.signal, id: ++lastId, signal }, plain(done));
     },
@@ -224,6 +292,30 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
       failAll();
     },
   };
+}
+
+function failed(errno: number): Reply {
+  return { errno, flags: 0, bytes: new Uint8Array(0), fd: NO_FD, device: 0n, inode: 0n };
+}
+
+function pinOf(id: number, { bytes, flags, device, inode }: Reply): Pin {
+  return { id, path: bytes, exists: (flags & KEEPER_FLAG.exists) !== 0, device, inode };
+}
+
+function isPin(to: Uint8Array | Pin): to is Pin {
+  return !(to instanceof Uint8Array);
+}
+
+function encodeMessage({ flags, to, control, data }: OutgoingMessage): Buffer {
+  const pin = to !== undefined && isPin(to) ? BigInt(to.id) : 0n;
+  const name = to === undefined || isPin(to) ? new Uint8Array(0) : to;
+  const head = Buffer.alloc(KEEPER_SEND.bytes);
+  head.writeUInt32LE(flags >>> 0, KEEPER_SEND.at.flags);
+  head.writeUInt32LE(name.length, KEEPER_SEND.at.name);
+  head.writeUInt32LE(control.length, KEEPER_SEND.at.control);
+  head.writeUInt32LE(data.length, KEEPER_SEND.at.data);
+  head.writeBigUInt64LE(pin, KEEPER_SEND.at.pin);
+  return Buffer.concat([head, name, control, data]);
 }
 
 function actFlags({ path, noFollow, opened }: FileAct): number {

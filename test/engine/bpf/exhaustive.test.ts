@@ -30,8 +30,10 @@ const VALUES: { readonly [Field in keyof FilterPolicy]: readonly FilterPolicy[Fi
   arch: ["x86_64", "aarch64"],
   tcp: [false, true],
   udp: [false, true],
+  icmp: [false, true],
   unix: [false, true],
   listen: [false, true],
+  sends: ["allow", "engine"],
   metadata: ["refuse", "engine", "allow"],
   watch: ["refuse", "engine", "allow"],
   checkpointable: [false, true],
@@ -44,28 +46,36 @@ const VALUES: { readonly [Field in keyof FilterPolicy]: readonly FilterPolicy[Fi
   ],
 };
 
-function shapes(arch: Arch): FilterPolicy[] {
-  let found: Partial<FilterPolicy>[] = [{}];
-  for (const [field, values] of Object.entries({ ...VALUES, arch: [arch] })) {
-    found = found.flatMap((partial) => values.map((value) => ({ ...partial, [field]: value })));
-  }
-  return found as FilterPolicy[];
-}
+const FIELDS = Object.keys(VALUES).filter((field) => field !== "arch") as (keyof FilterPolicy)[];
 
-/** Shapes that differ in one field from the tightest or the widest one. */
-function neighbours(arch: Arch): FilterPolicy[] {
-  const ends = [0, -1].map(
+function endsOf(arch: Arch): FilterPolicy[] {
+  return [0, -1].map(
     (end) =>
       Object.fromEntries(
         Object.entries({ ...VALUES, arch: [arch] }).map(([field, values]) => [field, values.at(end)]),
       ) as unknown as FilterPolicy,
   );
-  return ends.flatMap((base) => [
-    base,
-    ...Object.entries(VALUES).flatMap(([field, values]) =>
-      field === "arch" ? [] : values.map((value) => ({ ...base, [field]: value }) as FilterPolicy),
+}
+
+function variants(base: FilterPolicy, field: keyof FilterPolicy): FilterPolicy[] {
+  return VALUES[field].map((value) => ({ ...base, [field]: value }) as FilterPolicy);
+}
+
+/**
+ * Shapes that differ in two fields from the tightest or the widest one: all that any rule can tell apart, since none
+ * looks at more than four fields of two values.
+ */
+function shapes(arch: Arch): FilterPolicy[] {
+  return endsOf(arch).flatMap((base) =>
+    FIELDS.flatMap((one, index) =>
+      FIELDS.slice(index + 1).flatMap((other) => variants(base, one).flatMap((shape) => variants(shape, other))),
     ),
-  ]);
+  );
+}
+
+/** Shapes that differ in one field from the tightest or the widest one. */
+function neighbours(arch: Arch): FilterPolicy[] {
+  return endsOf(arch).flatMap((base) => [base, ...FIELDS.flatMap((field) => variants(base, field))]);
 }
 
 function outcomeOf(action: number): Outcome {

@@ -20,8 +20,10 @@ const TIGHT: FilterPolicy = {
   arch: "x86_64",
   tcp: false,
   udp: false,
+  icmp: false,
   unix: false,
   listen: false,
+  sends: "allow",
   metadata: "refuse",
   watch: "refuse",
   checkpointable: false,
@@ -226,6 +228,52 @@ describe("the filter of a sandbox", () => {
       args[arg] = fastOpen | 0x4000;
       assert.equal(run(name, ...args), EOPNOTSUPP, name);
     }
+  });
+
+  it("notifies of a send that names an address, and of one whose registers cannot say so, where that is judged", () => {
+    const run = runner({ ...OPEN, sends: "engine" });
+    assert.equal(run("sendto", 3, 0x1000, 1, 0, 0, 0), "allow", "it goes to the peer");
+    assert.equal(run("sendto", 3, 0x1000, 1, 0, 0x1000, 16), "notify");
+    assert.equal(run("sendto", 3, 0x1000, 1, 0, 1n << 32n, 16), "notify", "a pointer whose low word is zero");
+    assert.equal(run("sendto", 3, 0x1000, 1, 0x20000000, 0x1000, 16), EOPNOTSUPP);
+    assert.equal(run("sendmsg", 3, 0x1000, 0), "notify");
+    assert.equal(run("sendmmsg", 3, 0x1000, 1, 0), "notify");
+    assert.equal(run("sendmmsg", 3, 0x1000, 1, 0x20000000), EOPNOTSUPP);
+  });
+
+  it("lets no socket be given a source route or another protocol", () => {
+    for (const policy of [TIGHT, OPEN]) {
+      const run = runner(policy);
+      for (const [level, option] of [
+        [0, 4], // IP_OPTIONS
+        [41, 57], // IPV6_RTHDR
+        [41, 5], // as in RFC 2292
+        [41, 6],
+        [41, 32], // IPV6_FLOWLABEL_MGR
+        [6, 31], // TCP_ULP, which makes SMC of TCP
+      ] as const) {
+        assert.equal(run("setsockopt", 3, level, option), EPERM, `${level} ${option}`);
+      }
+      for (const [level, option] of [
+        [1, 2],
+        [0, 1],
+        [41, 26],
+        [6, 1],
+        [17, 103],
+      ] as const) {
+        assert.equal(run("setsockopt", 3, level, option), "allow", `${level} ${option}`);
+      }
+    }
+  });
+
+  it("makes sockets for echoes where a policy has them", () => {
+    const run = runner({ ...TIGHT, icmp: true });
+    assert.equal(run("socket", 2, 2, 1), "allow");
+    assert.equal(run("socket", 10, 2 | 0o2000000, 58), "allow");
+    assert.equal(run("socket", 2, 2, 17), EPROTONOSUPPORT);
+    assert.equal(run("socket", 2, 2, 0), EPROTONOSUPPORT);
+    assert.equal(run("socket", 2, 3, 1), EPERM);
+    assert.equal(runner(OPEN)("socket", 2, 2, 1), EPROTONOSUPPORT);
   });
 
   it("refuses to listen where nothing may be bound", () => {

@@ -27,10 +27,11 @@ const metadata =
   (_, policy) =>
     policy.metadata === "allow" ? "allow" : policy.metadata === "refuse" ? EPERM : mediated;
 const ownPid: Statement = ({ low }) => (low(0) === 0 ? "allow" : EPERM);
-const fastOpen =
+/** With a connect in it, or to wherever memory says. */
+const send =
   (flags: number): Statement =>
-  ({ low }) =>
-    has(low(flags), 0x20000000) ? EOPNOTSUPP : "allow";
+  ({ low }, { sends }) =>
+    has(low(flags), 0x20000000) ? EOPNOTSUPP : sends === "engine" ? "notify" : "allow";
 /** Regular files, FIFOs and sockets, by the four high bits of the mode. */
 const node =
   (mode: number): Statement =>
@@ -85,16 +86,25 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
   // A pointer is null only when both halves are.
   prlimit64: ({ low, high }) => (low(0) === 0 || (low(2) === 0 && high(2) === 0) ? "allow" : EPERM),
   seccomp: ({ low }) => (low(0) === 1 && has(low(1), 8) ? EBUSY : "allow"),
-  sendmsg: fastOpen(2),
-  sendto: fastOpen(3),
-  sendmmsg: fastOpen(3),
-  socket: ({ low }, { tcp, udp, unix }) => {
+  sendmsg: send(2),
+  sendmmsg: send(3),
+  sendto: (registers, policy) => {
+    const outcome = send(3)(registers, policy);
+    return outcome === "notify" && registers.low(4) === 0 && registers.high(4) === 0 ? "allow" : outcome;
+  },
+  setsockopt: ({ low }) => {
+    const route = (low(1) === 0 && low(2) === 4) || (low(1) === 41 && oneOf(low(2), 5, 6, 32, 57));
+    return route || (low(1) === 6 && low(2) === 31) ? EPERM : "allow";
+  },
+  socket: ({ low }, { tcp, udp, icmp, unix }) => {
     const type = low(1) & ~0o2004000;
     const family = low(0);
     if (family === 1) return !unix ? EACCES : oneOf(type, 1, 2, 5) ? "allow" : EPERM;
     if (!oneOf(family, 2, 10)) return EAFNOSUPPORT;
     if (type === 1) return !tcp ? EACCES : oneOf(low(2), 0, 6) ? "allow" : EPROTONOSUPPORT;
-    if (type === 2) return !udp ? EACCES : oneOf(low(2), 0, 17) ? "allow" : EPROTONOSUPPORT;
+    if (type === 2 && !udp && !icmp) return EACCES;
+    if (type === 2 && udp && oneOf(low(2), 0, 17)) return "allow";
+    if (type === 2) return icmp && oneOf(low(2), 1, 58) ? "allow" : EPROTONOSUPPORT;
     return EPERM;
   },
   socketpair: ({ low }, { unix }) => {

@@ -337,7 +337,7 @@ describe("the engine's part of a plan", () => {
   });
 
   it("keeps every policy from the service's own port, and looks at no connect for it where none could get there", () => {
-    const compiler = createPlanCompiler(CAPABLE_HOST, () => [7000]);
+    const compiler = createPlanCompiler(CAPABLE_HOST, { ports: () => [7000], sockets: () => [] });
     const engineOf = (...allow: NetworkRule[]) =>
       compiler.compileLaunch(specOf({ network: { allow } }), processOf(["a"]), { nursery: false }).engine;
     const open = engineOf(tcp(""));
@@ -498,43 +498,54 @@ describe("what a host or this version cannot enforce", () => {
     assert.equal(degraded.protections.get("process_limit"), "degraded");
   });
 
-  it("refuses destinations that only a later version can tell apart", () => {
-    const field = (network: SpecParts["network"], ...triggers: ReturnType<typeof triggerOf>[]) =>
-      refusal({ ...(network === undefined ? {} : { network }), holds: { triggers } }).field;
+  describe("with sockets whose messages name destinations", () => {
     const rule = (parts: Partial<NetworkRule>): NetworkRule => ({
       transport: undefined,
       host: "",
       ports: [],
       ...parts,
     });
-    assert.equal(field({ allow: [rule({ transport: "udp", host: "10.0.0.1" })] }), "spec.network.allow[0]");
-    assert.equal(
-      field({ allow: [rule({ transport: "udp", ports: [{ first: 53, last: 53 }] })] }),
-      "spec.network.allow[0]",
-    );
-    assert.equal(
-      field({ allow: [rule({ transport: "udp" })], deny: [rule({ host: "10.0.0.1" })] }),
-      "spec.network.deny[0]",
-    );
-    assert.equal(field({ allow: [rule({ transport: "icmp" })] }), "spec.network.allow[0].transport");
-    assert.equal(field({ grantable: [rule({ transport: "unix" })] }, CONNECTS), "spec.network.grantable[0].transport");
-    const narrow = compile({ network: { allow: [rule({ host: "10.0.0.1" })] } });
-    assert.deepEqual(
-      narrow.warnings.map((warning) => warning.field),
-      ["spec.network.allow[0]"],
-    );
-    assert.deepEqual(compile({ network: { allow: [rule({})] } }).warnings, []);
-  });
+    const notified = (network: NonNullable<SpecParts["network"]>, holds: SpecParts["holds"] = {}): string =>
+      compile({ network, holds })
+        .summary.notifiedSyscalls.filter((name) => /^(connect|send)/.test(name))
+        .join(" ");
+    const all = "connect sendto sendmsg sendmmsg";
 
-  it("lets Unix sockets be made where a rule says so and none says otherwise", () => {
-    const unix: NetworkRule = { transport: "unix", host: "", ports: [] };
-    const allowed = compile({ network: { allow: [unix] } });
-    assert.equal(allowed.engine.allowUnix, true);
-    assert.deepEqual(
-      allowed.warnings.map(({ field }) => field),
-      ["spec.network.allow[0]"],
-    );
-    assert.equal(compile({ network: { allow: [unix], deny: [{ ...unix, host: "*" }] } }).engine.allowUnix, false);
-    assert.equal(compile().engine.allowUnix, false);
+    it("looks at messages where rules tell destinations apart, and only there", () => {
+      assert.equal(notified({ allow: [rule({})] }), "");
+      assert.equal(notified({ allow: [rule({ transport: "udp" })] }), "");
+      assert.equal(notified({ allow: [rule({ transport: "tcp", host: "10.0.0.1" })] }), "connect");
+      assert.equal(notified({ allow: [rule({ transport: "udp", host: "10.0.0.1" })] }), all);
+      assert.equal(notified({ allow: [rule({ transport: "udp", ports: [{ first: 53, last: 53 }] })] }), all);
+      assert.equal(notified({ allow: [rule({ transport: "udp" })], deny: [rule({ host: "10.0.0.1" })] }), all);
+      assert.equal(notified({ allow: [rule({ transport: "icmp" })] }), "");
+      assert.equal(notified({ allow: [rule({ transport: "icmp", host: "10.0.0.1" })] }), all);
+      assert.equal(notified({ allow: [rule({ transport: "unix", host: "/run/app.sock" })] }), all);
+    });
+
+    it("looks at connects of Unix sockets, since the service's own are never reached", () => {
+      assert.equal(notified({ allow: [rule({ transport: "unix" })] }), "connect");
+    });
+
+    it("looks at messages that are to be held, where any can name a destination", () => {
+      const holds = { triggers: [triggerOf({ syscalls: ["sendmsg"] })] };
+      assert.equal(notified({ allow: [rule({ transport: "udp" })] }, holds), all);
+      assert.equal(notified({ allow: [rule({ transport: "tcp" })] }, holds), "");
+    });
+
+    it("makes no socket for what is denied as a whole", () => {
+      assert.equal(
+        notified({ allow: [rule({ transport: "unix" })], deny: [rule({ transport: "unix", host: "*" })] }),
+        "",
+      );
+    });
+
+    it("says that abstract names stay within the sandbox", () => {
+      const { warnings } = compile({ network: { allow: [rule({ transport: "unix", host: "@name" })] } });
+      assert.deepEqual(
+        warnings.map(({ field }) => field),
+        ["spec.network.allow[0].host"],
+      );
+    });
   });
 });

@@ -981,7 +981,7 @@ export type NetworkCall = Message<"sandgate.v1.NetworkCall"> & {
   transport: Transport;
 
   /**
-   * Destination, or the local address for bind.
+   * Destination, or the local address for bind. The path of a Unix socket is the one it has, with links followed.
    *
    * @generated from field: sandgate.v1.SocketAddress address = 3;
    */
@@ -995,7 +995,8 @@ export type NetworkCall = Message<"sandgate.v1.NetworkCall"> & {
   host: string;
 
   /**
-   * Bytes to send, for sends.
+   * Bytes to send, for sends. A call that sends many messages is a question for each destination that differs from
+   * the last one.
    *
    * @generated from field: uint64 size = 5;
    */
@@ -1801,7 +1802,8 @@ export enum NetworkOperation {
   CONNECT = 1,
 
   /**
-   * Send to an address.
+   * Send to an address that the message names: sendto, sendmsg and sendmmsg. What goes to a connected socket's peer is
+   * not held.
    *
    * @generated from enum value: NETWORK_OPERATION_SEND = 2;
    */

@@ -406,8 +406,12 @@ export const NetworkPolicySchema: GenMessage<NetworkPolicy> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_policy, 5);
 
 /**
- * One set of destinations. A rule with ports alone is enforced by the kernel; one with a host needs the
- * service to look at each connect. As text, on the command line and in spec files, a rule is
+ * One set of destinations. A TCP rule with ports alone is enforced by the kernel; one with a host needs the
+ * service to look at each connect. A message can name its own destination: where rules tell those of UDP, ICMP or
+ * Unix sockets apart, the service sends each message that can, on a copy of it and of its address, and what it refuses
+ * fails with ECONNREFUSED. What the kernel sends by itself stays so: TCP, and UDP on a connected socket with send or
+ * write. Such a message is at most 64 KiB, carries at most seven descriptors, and comes from another process of the
+ * sandbox as far as SO_PASSCRED and SO_PEERCRED tell. As text, on the command line and in spec files, a rule is
  * [tcp://|udp://|icmp://|unix://]HOST[:PORTS]: "api.example.com:443", "10.0.0.0/8:80,8000-8999", "[::1]:443",
  * ":8080", "udp://1.1.1.1:53", "unix:///run/app.sock", "*".
  *
@@ -424,6 +428,12 @@ export type NetworkRule = Message<"sandgate.v1.NetworkRule"> & {
   /**
    * An address ("192.0.2.7", "2001:db8::1") or a CIDR block ("10.0.0.0/8"); empty or "*" means any. This version
    * refuses host names.
+   *
+   * For Unix sockets, a socket's path or a directory's for all sockets below it, as the sandbox sees them, with every
+   * link followed; or "@" and an abstract name. What is compared is where the socket lies, however it was named; a
+   * denied socket that exists when the sandbox starts is refused by all its names. Without a rule no Unix sockets can be
+   * made but connected pairs; with any rule, sockets can be bound where files may be created, and abstract names reach
+   * what was bound in the same sandbox, never more while landlock_scope is active.
    *
    * @generated from field: string host = 2;
    */

@@ -285,7 +285,8 @@ const (
 	NetworkOperation_NETWORK_OPERATION_UNSPECIFIED NetworkOperation = 0
 	// Connect.
 	NetworkOperation_NETWORK_OPERATION_CONNECT NetworkOperation = 1
-	// Send to an address.
+	// Send to an address that the message names: sendto, sendmsg and sendmmsg. What goes to a connected socket's peer is
+	// not held.
 	NetworkOperation_NETWORK_OPERATION_SEND NetworkOperation = 2
 	// Bind.
 	NetworkOperation_NETWORK_OPERATION_BIND NetworkOperation = 3
@@ -2230,11 +2231,12 @@ type NetworkCall struct {
 	Operation NetworkOperation `protobuf:"varint,1,opt,name=operation,proto3,enum=sandgate.v1.NetworkOperation" json:"operation,omitempty"`
 	// Transport.
 	Transport Transport `protobuf:"varint,2,opt,name=transport,proto3,enum=sandgate.v1.Transport" json:"transport,omitempty"`
-	// Destination, or the local address for bind.
+	// Destination, or the local address for bind. The path of a Unix socket is the one it has, with links followed.
 	Address *SocketAddress `protobuf:"bytes,3,opt,name=address,proto3" json:"address,omitempty"`
 	// The name that resolved to the address, when the service resolved it.
 	Host string `protobuf:"bytes,4,opt,name=host,proto3" json:"host,omitempty"`
-	// Bytes to send, for sends.
+	// Bytes to send, for sends. A call that sends many messages is a question for each destination that differs from
+	// the last one.
 	Size          uint64 `protobuf:"varint,5,opt,name=size,proto3" json:"size,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -320,11 +320,15 @@ type WatchRequest struct {
 	Include []*EventFilter `protobuf:"bytes,5,rep,name=include,proto3" json:"include,omitempty"`
 	// None of these, although included.
 	Exclude []*EventFilter `protobuf:"bytes,6,rep,name=exclude,proto3" json:"exclude,omitempty"`
-	// Fields of Event to fill; unset means all.
+	// Fields of Event to fill, such as "sequence" or "call_settled.call.file.path"; unset, empty or "*" means all.
+	// Nothing below a list or a map can be chosen. Which events come is what include and exclude say: one of which
+	// the mask keeps nothing comes empty, and a member of a oneof on the way to a field stays, empty, as a sign of
+	// what it was. The cursor comes with every message, whatever the mask.
 	ReadMask *fieldmaskpb.FieldMask `protobuf:"bytes,7,opt,name=read_mask,json=readMask,proto3" json:"read_mask,omitempty"`
 	// Send progress at least this often when nothing else is sent; unset means 15 seconds.
 	ProgressInterval *durationpb.Duration `protobuf:"bytes,8,opt,name=progress_interval,json=progressInterval,proto3" json:"progress_interval,omitempty"`
-	// Wait this long to fill a message; unset means 5 milliseconds. Zero sends at once.
+	// Wait this long to fill a message; unset means 5 milliseconds. Zero sends at once. With an aggregation, its
+	// window says it.
 	MaxDelay *durationpb.Duration `protobuf:"bytes,9,opt,name=max_delay,json=maxDelay,proto3" json:"max_delay,omitempty"`
 	// Events in one message at most: 1 to 64; zero means 64.
 	MaxBatch uint32 `protobuf:"varint,10,opt,name=max_batch,json=maxBatch,proto3" json:"max_batch,omitempty"`
@@ -571,10 +575,13 @@ func (*FromSnapshot) Descriptor() ([]byte, []int) {
 	return file_sandgate_v1_watch_proto_rawDescGZIP(), []int{2}
 }
 
-// Folds equal events.
+// Folds equal events: those that say the same of one sandbox, but for when, under which number, and by which process
+// of one executable. The first of them is shown, in its place, and Event.count says how many there were. Other events
+// wait for the window too, so that the order stays. Each message is one window, so its cursor resumes between two.
 type Aggregation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Window.
+	// From the first event that waits to the message with all of them: 1 millisecond to 1 hour. The message goes earlier
+	// when it is full of different events. Required.
 	Window *durationpb.Duration `protobuf:"bytes,1,opt,name=window,proto3" json:"window,omitempty"`
 	// Kinds to fold; empty means verdicts only.
 	Kinds         []EventKind `protobuf:"varint,2,rep,packed,name=kinds,proto3,enum=sandgate.v1.EventKind" json:"kinds,omitempty"`
@@ -1233,7 +1240,7 @@ type CallSettled struct {
 	Source VerdictSource `protobuf:"varint,3,opt,name=source,proto3,enum=sandgate.v1.VerdictSource" json:"source,omitempty"`
 	// Rule, grant or decider by name.
 	SourceName string `protobuf:"bytes,4,opt,name=source_name,json=sourceName,proto3" json:"source_name,omitempty"`
-	// Time it was held.
+	// Time it was held, to the microsecond.
 	Held          *durationpb.Duration `protobuf:"bytes,5,opt,name=held,proto3" json:"held,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
