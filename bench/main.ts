@@ -4,6 +4,7 @@ import { filesBench } from "./files.js";
 import { heldBench } from "./held.js";
 import { launchBench } from "./launch.js";
 import { notifyBench } from "./notify.js";
+import { redisBench } from "./redis.js";
 import { formatRow, type Row, TABLE_HEAD } from "./report.js";
 import { sleepingBench } from "./sleeping.js";
 
@@ -13,6 +14,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Row[]>>> = {
   held: heldBench,
   files: filesBench,
   connects: connectsBench,
+  redis: redisBench,
   sleeping: sleepingBench,
 };
 
