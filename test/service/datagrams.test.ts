@@ -1,22 +1,15 @@
 import assert from "node:assert/strict";
-import { type ChildProcess, execFileSync, spawnSync, spawn as startProcess } from "node:child_process";
+import { execFileSync, spawn as startProcess } from "node:child_process";
 import { once } from "node:events";
 import { mkdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { Transport } from "../../src/client/client.js";
 import { guestDirectory, guestPath } from "../support/guests.js";
+import { endProcess, type Receiver, receive, sendOutside } from "../support/receivers.js";
 import { run, type Spec, startTestService, type TestService } from "../support/service.js";
 
 type Rules = NonNullable<NonNullable<Spec["network"]>["allow"]>;
-
-/** Something outside that receives datagrams. */
-interface Receiver extends AsyncDisposable {
-  readonly port: string;
-  /** What came in so far, in order: waits for a last message that is sent from outside. */
-  received(): Promise<string[]>;
-}
 
 const WAYS = ["sendto", "sendmsg", "sendmmsg", "send", "peer-sendmsg", "peer-sendmmsg"];
 
@@ -34,47 +27,13 @@ describe("datagrams", () => {
     const { stdout, exit } = await run(service.client, { spec, process: { argv: [guest, ...args] } });
     return stdout === "" ? `${exit.result.case} ${exit.result.value}` : stdout.trim();
   }
-  function outside(...args: readonly string[]): string {
-    return spawnSync(guest, args, { encoding: "utf8" }).stdout.trim();
-  }
   /** A race that is won when nobody judges it: runs until something gets to the receiver. */
   async function winOutside(target: Receiver, other: Receiver | undefined, ...args: readonly string[]): Promise<void> {
     for (let reached = 0; reached === 0; ) {
-      outside(...args);
+      sendOutside(...args);
       reached = (await target.received()).length;
       await other?.received();
     }
-  }
-
-  async function receive(host: string): Promise<Receiver> {
-    const child = startProcess(guest, ["receive", host, "0"], { stdio: ["ignore", "pipe", "inherit"] });
-    const lines: string[] = [];
-    let arrived: () => void = () => undefined;
-    createInterface({ input: child.stdout }).on("line", (line) => {
-      lines.push(line);
-      arrived();
-    });
-    const until = async (isThere: () => boolean): Promise<void> => {
-      while (!isThere()) await new Promise<void>((resolve) => (arrived = resolve));
-    };
-    await until(() => lines.length > 0);
-    const port = lines.shift()?.split(" ")[1] ?? "";
-    return {
-      port,
-      async received() {
-        outside("send", host, port, "sendto", "last");
-        await until(() => lines.at(-1) === "last");
-        return lines.splice(0).slice(0, -1);
-      },
-      async [Symbol.asyncDispose]() {
-        await end(child);
-      },
-    };
-  }
-  async function end(child: ChildProcess): Promise<void> {
-    const ended = once(child, "exit");
-    child.kill("SIGKILL");
-    await ended;
   }
 
   const udp = (port: string, host = LOCAL): Spec => ({
@@ -186,8 +145,8 @@ describe("datagrams", () => {
     });
 
     it("raise a signal where the peer of a stream has gone", async () => {
-      assert.equal(await inside(spec, "broken"), outside("broken"));
-      assert.equal(outside("broken"), "EPIPE\nsignal 13\nEPIPE");
+      assert.equal(await inside(spec, "broken"), sendOutside("broken"));
+      assert.equal(sendOutside("broken"), "EPIPE\nsignal 13\nEPIPE");
     });
   });
 
@@ -195,7 +154,7 @@ describe("datagrams", () => {
     it("ask whom they may for an echo", async () => {
       const spec = (host: string): Spec => ({ network: { allow: [{ transport: Transport.ICMP, host }] } });
       // The host may let no group make such sockets; the answer of the kernel then shows that the filter let it pass.
-      const native = outside("echo", LOCAL);
+      const native = sendOutside("echo", LOCAL);
       assert.equal(await inside(spec(LOCAL), "echo", LOCAL), native);
       assert.equal(await inside(spec("127.0.0.2"), "echo", LOCAL), native === "ok" ? "ECONNREFUSED" : native);
       assert.equal(await inside(udp("9"), "echo", LOCAL), "EPROTONOSUPPORT");
@@ -287,7 +246,7 @@ describe("datagrams", () => {
       await once(child.stdout, "data");
       const spec = unix(at("full"));
       assert.equal(await inside(spec, "full", at("full")), "EAGAIN\nsignal 14\nEINTR");
-      await end(child);
+      await endProcess(child);
     });
 
     it("are bound where the program may write, and reached where a rule says so", async () => {
@@ -311,8 +270,8 @@ describe("datagrams", () => {
         assert.equal(await inside(spec, "send", name, "0", "send", "x"), "EPERM");
         assert.equal(await inside(spec, "own-local", `${name}-own`), "ok");
       }
-      assert.equal(outside("send", name, "0", "sendto", "x"), "ok");
-      await end(child);
+      assert.equal(sendOutside("send", name, "0", "sendto", "x"), "ok");
+      await endProcess(child);
     });
 
     it("never reach the service, by whatever rule and name", async () => {
