@@ -26,6 +26,7 @@ const packages: Readonly<Record<string, readonly Layer[]>> = {
   "@grpc/reflection": ["service"],
   "@bufbuild/protobuf": ["gen", "service", "client", "cli"],
   commander: ["cli"],
+  "prom-client": ["service"],
 };
 
 const importPattern =

@@ -99,6 +99,7 @@ ${examples(
     .option("--events-file <file>", "write every event to this file too, one JSON object a line")
     .option("--events-size <size>", "put that file aside when it has this size, such as 64MiB, which it is by default")
     .option("--events-keep <number>", "files put aside that are kept; 4 by default")
+    .option("--metrics <address>", "serve figures for Prometheus over HTTP at this address, such as 127.0.0.1:9464")
     .option(
       "--config <file>",
       "settings in TOML: listen, token_file, anonymous, remote, uids, reflection, max_sandboxes, …",

@@ -23,9 +23,16 @@ export interface ServeConfig {
   readonly journalEvents: number | undefined;
   /** File that every event is written to; undefined: none. */
   readonly events: EventsConfig | undefined;
+  /** Where Prometheus reads the figures; undefined: nowhere. */
+  readonly metrics: HostAndPort | undefined;
   /** Time that sandboxes have to end after SIGTERM. */
   readonly graceMs: number;
   readonly logLevel: string;
+}
+
+export interface HostAndPort {
+  readonly host: string;
+  readonly port: number;
 }
 
 export interface EventsConfig {
@@ -56,6 +63,7 @@ const READERS: Readonly<Record<string, Reader>> = {
   events_size: (value) => parseByteSize(text(value)),
   events_keep: count,
   events_sync: (value) => oneOf(text(value), ["write", "rotation"]),
+  metrics: (value) => parseHostAndPort(text(value)),
   grace: (value) => parseDurationMs(text(value)),
   log_level: (value) => oneOf(text(value), LOG_LEVELS),
 };
@@ -68,6 +76,7 @@ export interface GivenConfig {
   readonly eventsFile?: string;
   readonly eventsSize?: string;
   readonly eventsKeep?: string;
+  readonly metrics?: string;
 }
 
 /** The file's settings, with those of the command line in front, and the defaults behind. Throws UsageError. */
@@ -88,6 +97,7 @@ export function readServeConfig(
     maxSandboxes: settings.max_sandboxes as number | undefined,
     journalEvents: settings.journal_events as number | undefined,
     events: eventsConfig(settings, given),
+    metrics: named("--metrics", given.metrics, parseHostAndPort) ?? (settings.metrics as HostAndPort | undefined),
     graceMs: (settings.grace as number | undefined) ?? 10_000,
     logLevel: (settings.log_level as string | undefined) ?? "info",
   };
@@ -153,6 +163,16 @@ export function parseSettings(source: string, file: string): Record<string, unkn
     }
   }
   return settings;
+}
+
+/** `127.0.0.1:9464` or `[::1]:9464`, also with `tcp:` in front. Throws UsageError. */
+export function parseHostAndPort(given: string): HostAndPort {
+  const [, bracketed, plain, digits] = /^(?:tcp:)?(?:\[([^\]]+)\]|([^:[\]]+)):(\d{1,5})$/.exec(given) ?? [];
+  const port = Number(digits);
+  const host = bracketed ?? plain;
+  if (host === undefined || !(port <= 65_535))
+    throw new UsageError("write an address and a port, such as 127.0.0.1:9464");
+  return { host, port };
 }
 
 function text(value: Value): string {

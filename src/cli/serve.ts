@@ -3,7 +3,7 @@ import type { Service } from "../service/main.js";
 import { startService } from "../service/main.js";
 import { readToken } from "./connection.js";
 import { Exit, UsageError } from "./failure.js";
-import { type GivenConfig, readServeConfig, type ServeConfig } from "./serve-config.js";
+import { type GivenConfig, parseHostAndPort, readServeConfig, type ServeConfig } from "./serve-config.js";
 
 export interface ServeOptions extends GivenConfig {
   readonly config?: string;
@@ -19,12 +19,22 @@ export async function serve(options: ServeOptions): Promise<void> {
     onFailed: stopping.fail,
     ...(config.maxSandboxes === undefined ? {} : { maxSandboxes: config.maxSandboxes }),
     ...(config.journalEvents === undefined ? {} : { journalEvents: config.journalEvents }),
+    metrics: config.metrics !== undefined,
     ...(config.events === undefined ? {} : { eventFile: config.events }),
   });
   try {
     const addresses: string[] = [];
     for (const address of config.listen) addresses.push(await listen(service, address, config));
-    log.info({ addresses, pid: process.pid, wardenPid: service.wardenPid }, "ready");
+    const metrics = config.metrics && (await service.listenMetrics({ ...config.metrics, allowRemote: config.remote }));
+    log.info(
+      {
+        addresses,
+        ...(metrics !== undefined && { metrics: `http://${metrics}/metrics` }),
+        pid: process.pid,
+        wardenPid: service.wardenPid,
+      },
+      "ready",
+    );
     process.stdout.write(`ready ${addresses.join(" ")}\n`);
     const cause = await stopping.stopped;
     if (cause instanceof Error) throw new Exit(1); // logged by the service
@@ -43,9 +53,7 @@ function listen(service: Service, address: string, config: ServeConfig): Promise
   if (address.startsWith("unix:")) {
     return service.listenUnix(address.slice("unix:".length), { ...reflection, ...(uids.length === 0 ? {} : { uids }) });
   }
-  const colon = address.lastIndexOf(":");
-  const host = address.slice(0, colon).replace(/^\[(.*)\]$/, "$1");
-  const port = Number(address.slice(colon + 1));
+  const { host, port } = parseHostAndPort(address);
   const { tokenFile, anonymous } = config;
   if (tokenFile === undefined && !anonymous) {
     throw new UsageError(

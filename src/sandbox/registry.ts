@@ -79,6 +79,8 @@ export interface Registry<Streams extends ProcessStreams> {
   /** A verdict or rule killed members of the sandbox. */
   killedByVerdict(sandboxId: string): void;
   launchIdOf(sandboxId: string): LaunchId | undefined;
+  /** Sandboxes of all tenants, by state. */
+  states(): ReadonlyMap<SandboxState, number>;
   /** Labels and tenant for events about a sandbox. */
   context(sandboxId: string): { readonly tenant: string; readonly labels: ReadonlyMap<string, string> };
 }
@@ -706,6 +708,12 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     killedByVerdict(sandboxId) {
       const record = bySandboxId.get(sandboxId);
       if (record !== undefined) record.endCause ??= "verdict";
+    },
+
+    states() {
+      const counts = new Map<SandboxState, number>();
+      for (const { state } of byKey.values()) counts.set(state, (counts.get(state) ?? 0) + 1);
+      return counts;
     },
 
     launchIdOf: (sandboxId) => bySandboxId.get(sandboxId)?.launchId,

@@ -10,22 +10,25 @@ import {
   toBinary,
 } from "@bufbuild/protobuf";
 import type { GenService } from "@bufbuild/protobuf/codegenv2";
-import type {
-  handleBidiStreamingCall,
-  handleClientStreamingCall,
-  handleServerStreamingCall,
-  handleUnaryCall,
-  Metadata,
-  MethodDefinition,
-  ServerDuplexStream,
-  ServerReadableStream,
-  ServerWritableStream,
-  ServiceDefinition,
-  UntypedServiceImplementation,
+import {
+  type handleBidiStreamingCall,
+  type handleClientStreamingCall,
+  type handleServerStreamingCall,
+  type handleUnaryCall,
+  type Metadata,
+  type MethodDefinition,
+  type ServerDuplexStream,
+  type ServerReadableStream,
+  type ServerWritableStream,
+  type ServiceDefinition,
+  type StatusObject,
+  status,
+  type UntypedServiceImplementation,
 } from "@grpc/grpc-js";
 import { SandboxError } from "../base/errors.js";
 import { createDeferred } from "../base/signals.js";
 import type { Authenticate, Caller } from "./auth.js";
+import type { ObserveCall } from "./observe.js";
 import { type ReportBug, statusOf } from "./status.js";
 
 /** What a handler knows of its call besides the request. */
@@ -78,6 +81,8 @@ export interface BoundService {
 export interface BridgeEnvironment {
   readonly authenticate: Authenticate;
   readonly report: ReportBug;
+  /** Undefined: nobody does. */
+  readonly observe: ObserveCall | undefined;
   /** Aborts calls that end only with the server, as soon as it drains. Its reason is their status. */
   readonly draining: AbortSignal;
   /** Aborts all others when the server can wait no longer. Its reason is their status. */
@@ -223,24 +228,27 @@ function watchEnding(call: AnyCall, over: AbortSignal): CallEnding {
 const clientLeft = new SandboxError("cancelled", "the client ended the call");
 
 function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean, environment: BridgeEnvironment) {
-  const { authenticate, report, draining, stopping } = environment;
+  const { authenticate, report, observe, draining, stopping } = environment;
   const over = openEnded ? draining : stopping;
+  const site = { method: `${method.parent.typeName}/${method.name}`, isStream: method.methodKind !== "unary" };
 
   /** Runs one call with its context; `act` sends what it has to itself. */
   async function within(
     call: AnyCall,
     act: (context: CallContext) => Promise<void>,
-    refuse: (error: unknown) => void,
+    refuse: (refusal: StatusObject) => void,
   ): Promise<void> {
+    const header = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
+    const observed = observe?.({ ...site, traceparent: header("traceparent") ?? "" });
+    let code: number = status.OK;
     // Made when it is first looked at: most unary handlers never do, and a signal costs more than they take.
     let ending: CallEnding | undefined;
     try {
       over.throwIfAborted();
-      const header = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
       const caller = authenticate(call.getPeer(), header("authorization"));
       await act({
         caller,
-        traceparent: header("traceparent") ?? "",
+        traceparent: observed?.traceparent ?? header("traceparent") ?? "",
         get signal() {
           ending ??= watchEnding(call, over);
           return ending.signal;
@@ -248,25 +256,28 @@ function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean,
       });
     } catch (error) {
       // After an abort, whatever the handler threw is a consequence of it.
-      if (!call.cancelled) refuse(over.aborted ? over.reason : error);
+      if (call.cancelled) {
+        code = status.CANCELLED;
+      } else {
+        const refusal = statusOf(over.aborted ? over.reason : error, report);
+        code = refusal.code;
+        refuse(refusal);
+      }
     } finally {
       ending?.[Symbol.dispose]();
+      observed?.ended(code);
     }
   }
 
-  function fail(call: WritableCall): (error: unknown) => void {
+  function fail(call: WritableCall): (refusal: StatusObject) => void {
     // grpc-js sends an emitted error as the status, after what was written.
-    return (error) => void call.emit("error", statusOf(error, report));
+    return (refusal) => void call.emit("error", refusal);
   }
 
   switch (method.methodKind) {
     case "unary": {
       const unary: handleUnaryCall<unknown, unknown> = (call, callback) => {
-        void within(
-          call,
-          async (context) => callback(null, await handler(call.request, context)),
-          (error) => callback(statusOf(error, report)),
-        );
+        void within(call, async (context) => callback(null, await handler(call.request, context)), callback);
       };
       return unary;
     }
@@ -275,7 +286,7 @@ function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean,
         void within(
           call,
           async (context) => callback(null, await handler(messages(call, context.signal), context)),
-          (error) => callback(statusOf(error, report)),
+          callback,
         );
       };
       return clientStreaming;

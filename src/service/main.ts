@@ -18,9 +18,9 @@ import { type EngineClient, startEngine } from "../sandbox/engine/client.js";
 import { type Host, probeHost } from "../sandbox/host.js";
 import { createJournal } from "../sandbox/journal/journal.js";
 import { createPlanCompiler, planHeader } from "../sandbox/launch/plan.js";
-import type { DomainEvent, EventBody, HeldCall } from "../sandbox/model.js";
-import type { AutomaticSettlement, HoldEngine } from "../sandbox/ports.js";
-import { createRegistry, type Principal } from "../sandbox/registry.js";
+import type { DomainEvent, EventBody, EventSink, HeldCall } from "../sandbox/model.js";
+import type { AutomaticSettlement, HoldEngine, ProcessStreams } from "../sandbox/ports.js";
+import { createRegistry, type Principal, type Registry } from "../sandbox/registry.js";
 import { createStreams } from "../sandbox/stdio/streams.js";
 import { type BoundService, bindService } from "./bridge.js";
 import { createCallEncoder } from "./convert/call-encoder.js";
@@ -28,10 +28,13 @@ import type { SpecDefaults } from "./convert/spec.js";
 import { createDecisionService } from "./decision-service.js";
 import { type EventFileOptions, openEventFile } from "./event-file.js";
 import { createIdempotency } from "./idempotency.js";
+import { createMetrics, type Metrics, tee } from "./metrics.js";
+import { type MetricsEndpoint, openMetricsEndpoint } from "./metrics-endpoint.js";
 import { createSandboxService } from "./sandbox-service.js";
 import { createServer, maxMessageBytes, type TcpListenOptions, type UnixListenOptions } from "./server.js";
 import { bindServerService, type ServerFacts } from "./server-service.js";
 import { createStdioService } from "./stdio-service.js";
+import type { TcpAddress } from "./tcp.js";
 import { bindUnimplemented } from "./unimplemented.js";
 import { createWatchService } from "./watch-service.js";
 
@@ -43,6 +46,8 @@ export interface ServiceOptions {
   readonly journalEvents?: number;
   /** Where every event is written too; undefined: nowhere. */
   readonly eventFile?: EventFileOptions;
+  /** Whether figures are kept for `listenMetrics`. */
+  readonly metrics?: boolean;
   /** How long the engine polls before it sleeps while calls keep coming, in microseconds. */
   readonly spinUs?: number;
   /** Called when the engine or the warden ended: every sandbox is gone, and the service should be too. */
@@ -56,6 +61,8 @@ export interface Service {
   /** Resolves with the address for clients. */
   listenUnix(path: string, options?: UnixListenOptions): Promise<string>;
   listenTcp(options: TcpListenOptions): Promise<string>;
+  /** Serves the figures to Prometheus, at /metrics of the address that it resolves with. */
+  listenMetrics(at: TcpAddress): Promise<string>;
   /** Ends streams, stops sandboxes with this grace, and frees everything. */
   close(graceMs: number): Promise<void>;
 }
@@ -106,6 +113,17 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   // Before there is anything to clean up, since it may not be possible.
   const eventFile = options.eventFile && (await openEventFile(journal, log, options.eventFile));
 
+  const metrics: Metrics | undefined =
+    options.metrics === true
+      ? createMetrics({
+          sandboxes: () => registry.states(),
+          holds: () => holds.totals(),
+          journal: journal.counts,
+          eventFile: () => eventFile?.counts(),
+        })
+      : undefined;
+  const events: EventSink = metrics === undefined ? journal : tee([journal, metrics.events]);
+
   const holdEngine: HoldEngine = {
     settle(holdId, settlement) {
       const sandboxId = heldIn.get(holdId);
@@ -122,7 +140,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       if (launchId !== undefined) engine.removeGrant(launchId, grantId);
     },
   };
-  const holds = createHoldRegistry({ engine: holdEngine, events: journal });
+  const holds = createHoldRegistry({ engine: holdEngine, events });
 
   function eventAbout(call: HeldCall, body: EventBody): DomainEvent {
     const { sandboxId, task } = call;
@@ -140,6 +158,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     channels,
     planHeader,
     spinUs: options.spinUs ?? 0,
+    countSettled: metrics !== undefined,
     events: {
       exited: (launchId, exit) => registry.exited(launchId, exit),
       gone: (launchId) => registry.gone(launchId),
@@ -152,6 +171,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
         holds.gone(holdId);
       },
       automatic: recordAutomatic,
+      recordsLost(sandboxId, count) {
+        journal.lost({ sandboxId, ...registry.context(sandboxId), kind: "call_settled", count });
+      },
+      settled: (source, outcome, count) => metrics?.settled(source, outcome, count),
       grantUsed: (grantId, uses) => holds.grantUsed(grantId, uses),
       grantEnded: (grantId) => holds.grantEnded(grantId),
       lost(launchId, message) {
@@ -171,7 +194,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     engine,
     compiler: createPlanCompiler(host.features, { ports: () => ownPorts, sockets: () => ownSockets }),
     holds,
-    events: journal,
+    events,
     createStreams: (process, spec) =>
       createStreams(process, { maxOutputBytes: spec.journal.maxOutputBytes, fds: descriptors }),
     maxSandboxesPerTenant: maxSandboxes,
@@ -201,7 +224,12 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const services: readonly BoundService[] = [
     bindService(
       SandboxService,
-      createSandboxService({ registry, idempotency, defaults: DEFAULTS, cursor: () => journal.cursor() }),
+      createSandboxService({
+        registry: metrics === undefined ? registry : timed(registry, metrics),
+        idempotency,
+        defaults: DEFAULTS,
+        cursor: () => journal.cursor(),
+      }),
     ),
     bindService(DecisionService, createDecisionService({ decisions: holds, idempotency, encoder }), {
       openEnded: ["decide"],
@@ -232,8 +260,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     bindUnimplemented(CheckpointService),
     bindUnimplemented(WorkdirService),
   ];
+  const endpoints: MetricsEndpoint[] = [];
   const server = createServer({
     services,
+    observe: metrics?.observeCall,
     report: (correlationId, error) => log.error({ correlationId, err: error }, "a call failed"),
     peerCredentials: (fd) => channels.peer(fd),
   });
@@ -248,8 +278,15 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     },
     async listenTcp(listenOptions) {
       const address = await server.listenTcp(listenOptions);
-      ownPorts.push(Number(/\d+$/.exec(address)?.[0]));
+      ownPorts.push(portOf(address));
       return address;
+    },
+    async listenMetrics(at) {
+      if (metrics === undefined) throw new Error("the service was started without metrics");
+      const endpoint = await openMetricsEndpoint(metrics, at);
+      endpoints.push(endpoint);
+      ownPorts.push(portOf(endpoint.address));
+      return endpoint.address;
     },
     async close(graceMs) {
       const drained = server.drain(graceMs);
@@ -257,7 +294,28 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       await drained;
       await engine.close();
       holds.dispose();
+      await Promise.all(endpoints.map((endpoint) => endpoint.close()));
       await eventFile?.close(EVENT_FILE_CLOSE_MS);
     },
   };
+}
+
+/** Times the launches. */
+function timed<Some extends Pick<Registry<ProcessStreams>, "spawn">>(registry: Some, metrics: Metrics): Some {
+  const spawn: Some["spawn"] = async (...given) => {
+    const from = performance.now();
+    let hasStarted = false;
+    try {
+      const spawned = await registry.spawn(...given);
+      hasStarted = true;
+      return spawned;
+    } finally {
+      metrics.spawned((performance.now() - from) / 1000, hasStarted);
+    }
+  };
+  return { ...registry, spawn };
+}
+
+function portOf(address: string): number {
+  return Number(/\d+$/.exec(address)?.[0]);
 }

@@ -1,13 +1,6 @@
 import { setMaxListeners } from "node:events";
 import { chmodSync, lstatSync, mkdirSync, unlinkSync } from "node:fs";
-import {
-  type AddressInfo,
-  connect,
-  createServer as createNetServer,
-  isIP,
-  type Server as NetServer,
-  type Socket,
-} from "node:net";
+import { connect, createServer as createNetServer, type Server as NetServer, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { type DescFile, toBinary } from "@bufbuild/protobuf";
 import { FileDescriptorProtoSchema } from "@bufbuild/protobuf/wkt";
@@ -25,7 +18,9 @@ import {
 } from "./auth.js";
 import type { BoundService } from "./bridge.js";
 import { createHealthService } from "./health.js";
+import type { ObserveCall } from "./observe.js";
 import type { ReportBug } from "./status.js";
+import { checkTcpAddress, listening, listenTcp, refusedAddress, type TcpAddress } from "./tcp.js";
 
 /** Largest message accepted or sent, in bytes. */
 export const maxMessageBytes = 4 << 20;
@@ -55,6 +50,8 @@ const tcpLimits: GrpcOptions = {
 export interface ServerOptions {
   readonly services: readonly BoundService[];
   readonly report: ReportBug;
+  /** Undefined: nobody observes calls. */
+  readonly observe?: ObserveCall | undefined;
   /** Credentials of whoever is at the other end of a Unix socket; throws when there are none. */
   readonly peerCredentials: (fd: number) => PeerCredentials;
 }
@@ -66,13 +63,8 @@ export interface UnixListenOptions {
   readonly reflection?: boolean;
 }
 
-export interface TcpListenOptions {
-  readonly host: string;
-  /** Zero lets the system choose. */
-  readonly port: number;
+export interface TcpListenOptions extends TcpAddress {
   readonly authentication: TcpAuthentication;
-  /** Whether an address other than loopback is accepted. Nothing on the wire is encrypted. */
-  readonly allowRemote?: boolean;
   readonly reflection?: boolean;
 }
 
@@ -121,13 +113,6 @@ function reflectionOf(services: readonly BoundService[]): ReflectionService {
   });
 }
 
-function refusedAddress(address: string, message: string, cause?: unknown): SandboxError {
-  return new SandboxError("failed_precondition", `cannot listen on ${address}: ${message}`, {
-    reason: "SERVICE_FAILED",
-    cause,
-  });
-}
-
 /** Whether somebody accepts connections there. */
 async function isAnswered(path: string): Promise<boolean> {
   const answer = createDeferred<boolean>();
@@ -173,18 +158,6 @@ function descriptorOf(socket: Socket): number {
   return fd;
 }
 
-/** Resolves once `listen` has bound the socket. */
-function listening(server: NetServer, listen: () => void): Promise<void> {
-  const started = createDeferred();
-  server.once("error", started.reject);
-  server.once("listening", started.resolve);
-  listen();
-  return started.promise.finally(() => {
-    server.removeListener("error", started.reject);
-    server.removeListener("listening", started.resolve);
-  });
-}
-
 /** What is accepted on `sockets` and `admitted` goes to `grpc`. */
 function createListener(sockets: NetServer, grpc: GrpcServer, admitted: (socket: Socket) => boolean): Listener {
   const injector = grpc.createConnectionInjector(ServerCredentials.createInsecure());
@@ -213,7 +186,7 @@ function createListener(sockets: NetServer, grpc: GrpcServer, admitted: (socket:
 }
 
 export function createServer(options: ServerOptions): Server {
-  const { report, peerCredentials } = options;
+  const { report, observe, peerCredentials } = options;
   const draining = new AbortController();
   const stopping = new AbortController();
   // Each call listens while it lasts.
@@ -225,7 +198,7 @@ export function createServer(options: ServerOptions): Server {
 
   function createGrpc(authenticate: Authenticate, grpcOptions: GrpcOptions, reflection: boolean): GrpcServer {
     const grpc = new GrpcServer(grpcOptions);
-    const environment = { authenticate, report, draining: draining.signal, stopping: stopping.signal };
+    const environment = { authenticate, report, observe, draining: draining.signal, stopping: stopping.signal };
     for (const service of services) grpc.addService(service.definition, service.implement(environment));
     if (reflection) reflectionOf(services).addToServer(grpc);
     return grpc;
@@ -277,24 +250,15 @@ export function createServer(options: ServerOptions): Server {
       return `unix:${path}`;
     },
 
-    async listenTcp({ host, port, authentication, allowRemote = false, reflection = false }) {
+    async listenTcp({ authentication, reflection = false, ...at }) {
       assertOpen();
-      const address = isIP(host) === 6 ? `[${host}]:${port}` : `${host}:${port}`;
-      const loopback = host === "::1" || /^127\.\d+\.\d+\.\d+$/.test(host);
-      if (isIP(host) === 0) throw refusedAddress(address, "the host must be an address, such as 127.0.0.1");
-      if (!loopback && !allowRemote)
-        throw refusedAddress(address, "only loopback addresses are accepted: nothing on the wire is encrypted");
+      checkTcpAddress(at);
       const grpc = createGrpc(authenticateTcp(authentication), tcpLimits, reflection);
       const sockets = createNetServer({ noDelay: true });
       const listener = createListener(sockets, grpc, () => true);
-      try {
-        await listening(sockets, () => sockets.listen({ host, port, ipv6Only: true }));
-      } catch (error) {
-        throw refusedAddress(address, error instanceof Error ? error.message : String(error), error);
-      }
+      const address = await listenTcp(sockets, at);
       listeners.push(listener);
-      const chosen = (sockets.address() as AddressInfo).port;
-      return isIP(host) === 6 ? `[${host}]:${chosen}` : `${host}:${chosen}`;
+      return address;
     },
 
     drain(graceMs) {

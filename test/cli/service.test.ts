@@ -259,8 +259,19 @@ describe("sandgate serve", function () {
     const file = join(directory.path, "events.jsonl");
     writeFileSync(config, `events_file = "${directory.path}/other"\nevents_size = "1MiB"\nevents_sync = "write"\n`);
     const listen = ["--listen", `unix:${directory.path}/socket`];
-    const command = startSandgate(["serve", "--config", config, "--events-file", file, ...listen]);
+    const command = startSandgate([
+      "serve",
+      "--config",
+      config,
+      "--events-file",
+      file,
+      "--metrics",
+      "127.0.0.1:0",
+      ...listen,
+    ]);
     const address = /ready (\S+)/.exec(await command.until("stdout", "\n"))?.[1] ?? "";
+    const figures = /http:[^"]+/.exec(await command.until("stderr", '"metrics":"http'))?.[0] ?? "";
+    assert.match(await (await fetch(figures)).text(), /^sandgate_watchers 1$/m, "the file is one");
     assert.equal((await sandgate(["run", "--address", address, "--", "sh", "-c", "exit 3"])).status, 3);
     command.child.kill("SIGTERM");
     assert.equal((await command.result).status, 0);

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
-import { OutputOverflow } from "../../src/client/client.js";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
+import { EventKind, GapCause, OutputOverflow } from "../../src/client/client.js";
 import { guestPath } from "../support/guests.js";
 import { eventually, statusOf } from "../support/processes.js";
 import { requestId, startTestService } from "../support/service.js";
@@ -58,5 +60,44 @@ describe("output that nobody reads", () => {
       await attach.send({ message: { case: "credit", value: { bytes: message.value.data.length } } });
     }
     assert.equal(received, bytes);
+  });
+});
+
+describe("recorded calls that the service is too slow for", () => {
+  const CALLS = 20_000;
+
+  it("delay no program and cost bounded memory: they are a gap with their number", async () => {
+    await using test = await startTestService();
+    const flag = join(test.directory, "done");
+    const watching = test.client.watch.watch({ include: [{ kinds: [EventKind.CALL_SETTLED] }] });
+    const responses = watching[Symbol.asyncIterator]();
+    assert.ok((await responses.next()).value?.caughtUp);
+    const script = `import os
+for i in range(${CALLS}): os.kill(0, 0)
+open(${JSON.stringify(flag)}, "w")`;
+    await test.client.sandbox.spawn({
+      requestId: requestId(),
+      spec: {
+        filesystem: { writable: [test.directory] },
+        rules: [{ name: "kills", match: { syscalls: ["kill"] }, action: { case: "allow", value: {} } }],
+        journal: { recordAutomatic: true },
+      },
+      process: { argv: ["python3", "-c", script] },
+    });
+    // The main thread takes nothing until the program is done; nothing of it waits for that.
+    while (!existsSync(flag)) Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+    let recorded = 0;
+    let lost = 0;
+    while (recorded + lost < CALLS) {
+      const { value } = await responses.next();
+      recorded += value.events.length;
+      for (const gap of value.gaps) {
+        assert.equal(gap.cause, GapCause.JOURNAL);
+        lost += Number(gap.lost);
+      }
+    }
+    assert.equal(recorded + lost, CALLS);
+    assert.ok(recorded >= 1000 && lost >= 1000, `${recorded} recorded, ${lost} lost`);
+    await responses.return?.();
   });
 });

@@ -17,6 +17,7 @@ export interface GrantStore {
   /** Forgets these; with none named, all of the selected sandboxes. Returns which. */
   revoke(tenant: string, grantIds: readonly string[], selector: SandboxSelector): readonly string[];
   sandboxEnded(sandboxId: string): void;
+  readonly size: number;
   dispose(): void;
 }
 
@@ -82,6 +83,9 @@ export function createGrantStore(options: {
       if (maxUses > 0 && entry.record.uses >= maxUses) forget(entry);
     },
     ended: (grantId) => forget(entries.get(grantId)),
+    get size() {
+      return entries.size;
+    },
     list(tenant, selector, after, limit) {
       const afterSerial = Number(after.replace(/^grant-/, "")) || 0;
       const found: GrantRecord[] = [];

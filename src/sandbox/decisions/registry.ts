@@ -32,8 +32,20 @@ export interface HoldRegistry extends HoldIntake, DecisionApi {
   grantUsed(grantId: string, uses: number): void;
   /** The engine forgot a grant that was used up or is over. */
   grantEnded(grantId: string): void;
+  totals(): HoldTotals;
   /** Stops the timers. Whatever still waits is refused. */
   dispose(): void;
+}
+
+/** Over all sandboxes. */
+export interface HoldTotals {
+  /** Calls that wait. */
+  readonly held: number;
+  /** Questions that wait for room in a decider's window, and those that are out with one. */
+  readonly queued: number;
+  readonly inFlight: number;
+  readonly deciders: number;
+  readonly grants: number;
 }
 
 export interface HoldRegistryOptions {
@@ -160,6 +172,11 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
     },
     grantUsed: grants.used,
     grantEnded: grants.ended,
+    totals() {
+      let held = 0;
+      for (const sandbox of questions.sandboxes.values()) held += sandbox.held;
+      return { held, ...sessions.totals(), grants: grants.size };
+    },
     dispose() {
       for (const { subject } of [...questions.sandboxes.values()]) sandboxEnded(subject.sandboxId);
       sessions.dispose();

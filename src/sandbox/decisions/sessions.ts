@@ -23,6 +23,8 @@ export interface Sessions {
   open(tenant: string, identity: string, wanted: DeciderOptions): DeciderSession;
   /** Lets the deciders that chose a new sandbox have its calls. */
   sandboxCreated(sandbox: HeldSandbox): void;
+  /** Questions that wait for room in a window, and those that are out; and how many deciders there are. */
+  totals(): { readonly queued: number; readonly inFlight: number; readonly deciders: number };
   dispose(): void;
 }
 
@@ -286,6 +288,15 @@ export function createSessions({ questions, answers, memory, events, clock, limi
     open,
     sandboxCreated(sandbox) {
       for (const session of sessions) if (decidesFor(session, sandbox)) addDecider(sandbox, session);
+    },
+    totals() {
+      let queued = 0;
+      let inFlight = 0;
+      for (const session of sessions) {
+        queued += session.queue.size;
+        inFlight += session.inFlight.size;
+      }
+      return { queued, inFlight, deciders: sessions.size };
     },
     dispose() {
       for (const session of [...sessions]) closeSession(session);

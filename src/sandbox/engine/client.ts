@@ -7,7 +7,7 @@ import { SandboxError } from "../../base/errors.js";
 import type { Channels } from "../../native/channel.js";
 import { nativeFiles } from "../../native/library.js";
 import { launchFailure } from "../launch/failure.js";
-import type { Grant, HeldCall, Settlement } from "../model.js";
+import type { Grant, HeldCall, Settlement, VerdictSource } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import type { AutomaticSettlement } from "../ports.js";
 import { killMessage, type LaunchId, type StageTime, signalMessage, type WaitStatus } from "../warden/messages.js";
@@ -30,6 +30,10 @@ export interface EngineEvents {
   held(call: HeldCall): void;
   holdGone(holdId: number): void;
   automatic(settled: AutomaticSettlement): void;
+  /** Calls that `automatic` would have been told of, had there been fewer. */
+  recordsLost(sandboxId: string, count: number): void;
+  /** How many calls the engine settled by itself since the last time. */
+  settled(source: VerdictSource, outcome: Settlement["kind"], count: number): void;
   /** How often a grant settled calls since the last time. */
   grantUsed(grantId: string, uses: number): void;
   grantEnded(grantId: string): void;
@@ -113,6 +117,8 @@ export interface EngineClientOptions {
   /** Marks a plan as being in the last descriptor, and returns its header. */
   readonly planHeader: (plan: Buffer) => Buffer;
   readonly spinUs: number;
+  /** Whether `settled` is wanted. */
+  readonly countSettled: boolean;
 }
 
 /** Starts the engine thread and the warden. Rejects when either cannot start. */
@@ -120,7 +126,14 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   const { channels, events, planHeader, spinUs } = options;
   const [ourEnd, wardenEnd] = channels.pair();
   const wakeFd = channels.event();
-  const start: EngineStart = { wardenFd: channels.duplicate(ourEnd), wakeFd: channels.duplicate(wakeFd), spinUs };
+  const recordsTaken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
+  const start: EngineStart = {
+    wardenFd: channels.duplicate(ourEnd),
+    wakeFd: channels.duplicate(wakeFd),
+    spinUs,
+    recordsTaken: recordsTaken.buffer,
+    countSettled: options.countSettled,
+  };
   const launching = new Map<LaunchId, Launching>();
   const signalling = new Map<number, { resolve(reached: boolean): void; reject(error: Error): void }>();
   const outgoing: Packet[] = [];
@@ -182,6 +195,16 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
         return;
       case "automatic":
         events.automatic(message.settled);
+        Atomics.add(recordsTaken, 0, 1);
+        return;
+      case "records_lost":
+        for (const [sandboxId, count] of message.bySandbox) events.recordsLost(sandboxId, count);
+        return;
+      case "settled":
+        for (const [key, count] of message.counts) {
+          const [source, outcome] = key.split(" ") as [VerdictSource, Settlement["kind"]];
+          events.settled(source, outcome, count);
+        }
         return;
       case "grant_ended":
         events.grantEnded(message.grantId);

@@ -14,7 +14,7 @@ import type {
   TaskInfo,
 } from "../model.js";
 import { createInterrupts, type Interrupts } from "./interrupts.js";
-import type { FromEngine } from "./protocol.js";
+import type { Records } from "./records.js";
 import type { EngineSandbox, JudgedCall, Judgement } from "./sandbox.js";
 
 /** A call that was decoded: copies, so that nothing of it can change any more. */
@@ -90,7 +90,7 @@ export interface MediatorOptions {
   readonly loop: EngineLoop<EngineSandbox>;
   readonly tasks: Tasks;
   readonly holds: Holds;
-  readonly post: (message: FromEngine) => void;
+  readonly records: Records;
 }
 
 /** A call that no verdict came for is refused this long after the main thread should have settled it. */
@@ -118,7 +118,7 @@ function own(bytes: Buffer): Uint8Array {
 }
 
 export function createMediator(options: MediatorOptions): Mediator {
-  const { loop, tasks, holds, post } = options;
+  const { loop, tasks, holds, records } = options;
   let lastHoldId = 0;
 
   function processIdOf(sandbox: EngineSandbox, pid: number): string {
@@ -267,9 +267,11 @@ export function createMediator(options: MediatorOptions): Mediator {
   }
 
   function record(origin: Origin, subject: Subject, judgement: Extract<Judgement, { kind: "settled" }>): void {
-    if (!origin.sandbox.policy.recordAutomatic) return;
     const { settlement, source, sourceName } = judgement;
-    post({ kind: "automatic", settled: { call: heldCall(origin, subject, ""), settlement, source, sourceName } });
+    records.count(source, settlement.kind);
+    const { policy, sandboxId } = origin.sandbox;
+    if (!policy.recordAutomatic) return;
+    records.add(sandboxId, () => ({ call: heldCall(origin, subject, ""), settlement, source, sourceName }));
   }
 
   function ask(origin: Origin, subject: Subject, rule: string, waiting: WaitingCall, execution: Execution): void {
@@ -292,6 +294,7 @@ export function createMediator(options: MediatorOptions): Mediator {
       const judgement = judged(origin, subject);
       switch (judgement.kind) {
         case "static":
+          records.count("static", "static");
           execution.allow("static");
           return;
         case "settled":
@@ -308,7 +311,10 @@ export function createMediator(options: MediatorOptions): Mediator {
     settleInKernel(call, sandbox, subject, allowed) {
       const origin = originOf(call, sandbox);
       const judgement = judged(origin, subject);
-      if (judgement.kind === "static") return allowed;
+      if (judgement.kind === "static") {
+        records.count("static", "static");
+        return allowed;
+      }
       if (judgement.kind === "settled") {
         record(origin, subject, judgement);
         const { settlement } = judgement;

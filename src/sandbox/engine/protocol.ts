@@ -14,6 +14,10 @@ export interface EngineStart {
   readonly wardenFd: number;
   readonly wakeFd: number;
   readonly spinUs: number;
+  /** Shared: how many records of settled calls the main thread has taken. */
+  readonly recordsTaken: SharedArrayBuffer;
+  /** Whether settled calls are counted. */
+  readonly countSettled: boolean;
 }
 
 export type ToEngine =
@@ -61,6 +65,10 @@ export type FromEngine =
   /** The call of a hold vanished, or its last deadline passed. */
   | { readonly kind: "gone"; readonly holdId: number }
   | { readonly kind: "automatic"; readonly settled: AutomaticSettlement }
+  /** Records that the main thread had no room for since the last such message, by sandbox. */
+  | { readonly kind: "records_lost"; readonly bySandbox: ReadonlyMap<string, number> }
+  /** Calls settled by the engine itself since the last such message, by source and outcome with a space between. */
+  | { readonly kind: "settled"; readonly counts: ReadonlyMap<string, number> }
   /** A grant reached its last use or its end. */
   | { readonly kind: "grant_ended"; readonly grantId: string }
   /** Uses of grants since the last such message, by grant id. */

@@ -16,6 +16,7 @@ import { createKeeper } from "../warden/keeper.js";
 import { type LaunchId, parseWardenMessage, type WardenMessage } from "../warden/messages.js";
 import { createMediator } from "./mediator.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
+import { createRecords } from "./records.js";
 import { createJudge, createNetworkJudge, type EngineSandbox, type GrantEvents } from "./sandbox.js";
 
 /** Main-thread messages taken in one turn, so that their answers always fit the exchange. */
@@ -87,10 +88,16 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       },
     },
   });
+  const records = createRecords({
+    post,
+    after: (delayMs, act) => void loop.after(delayMs, act),
+    taken: new Int32Array(start.recordsTaken),
+    counting: start.countSettled,
+  });
   const mediator = createMediator({
     loop,
     tasks: createTasks(library),
-    post,
+    records,
     holds: {
       begin(call, sandbox, settled) {
         held.set(call.holdId, settled);

@@ -1,4 +1,4 @@
-import type { DomainEvent } from "../model.js";
+import type { DomainEvent, EventBody } from "../model.js";
 
 /** An event and its place in the order over all sandboxes. One object for all watchers. */
 export interface JournalEntry {
@@ -7,6 +7,28 @@ export interface JournalEntry {
   readonly event: DomainEvent;
   /** About what it takes. */
   readonly bytes: number;
+}
+
+/** Takes the place of events that were lost before they could be given one of their own. */
+export interface JournalLoss {
+  readonly sequence: number;
+  readonly loss: LostEvents;
+  readonly bytes: number;
+}
+
+export interface LostEvents {
+  readonly tenant: string;
+  readonly sandboxId: string;
+  readonly labels: ReadonlyMap<string, string>;
+  readonly kind: EventBody["kind"];
+  readonly count: number;
+}
+
+/** What the journal keeps at one place. */
+export type JournalSlot = JournalEntry | JournalLoss;
+
+export function lossOf(sequence: number, loss: LostEvents): JournalLoss {
+  return { sequence, loss, bytes: 256 };
 }
 
 export function entryOf(sequence: number, event: DomainEvent): JournalEntry {

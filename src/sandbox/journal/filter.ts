@@ -21,6 +21,11 @@ export function compileFilters(filters: readonly EventFilter[]): EventPredicate 
   return (event) => compiled.some((holds) => holds(event));
 }
 
+/** Whether it looks at nothing but the kind. */
+export function isOfKindsOnly({ match, sources, refusalsOnly }: EventFilter): boolean {
+  return match === undefined && sources.length === 0 && !refusalsOnly;
+}
+
 function compileFilter(filter: EventFilter): EventPredicate {
   const kinds = new Set(filter.kinds);
   const sources = new Set(filter.sources);

@@ -1,19 +1,33 @@
 import { type Clock, systemClock } from "../../base/clock.js";
 import { SandboxError } from "../../base/errors.js";
 import type { DomainEvent, EventSink, SandboxInfo } from "../model.js";
-import { entryOf, type JournalEntry } from "./entry.js";
-import { compileFilters, type EventPredicate } from "./filter.js";
-import type { Cursor, WatchBatch, WatchOptions, WatchStart } from "./watch.js";
-import { createWatcher, type Ring, type Watcher } from "./watcher.js";
+import { entryOf, type JournalEntry, type JournalSlot, type LostEvents, lossOf } from "./entry.js";
+import { compileFilters, type EventFilter, isOfKindsOnly } from "./filter.js";
+import type { Cursor, EventKind, GapCause, WatchBatch, WatchOptions, WatchStart } from "./watch.js";
+import { createWatcher, type Ring, type Watcher, type WatcherOptions } from "./watcher.js";
 
 export interface Journal extends EventSink {
+  /** Events were lost on their way here; every watcher of theirs will be told. */
+  lost(events: LostEvents): void;
   /** Of the last event. */
   cursor(): Cursor;
+  counts(): JournalCounts;
   /**
    * Of one tenant's sandboxes; undefined: of all, which no client is. Ends when the signal aborts, or the loop over it is left. Throws `out_of_range` when the cursor is not of this
    * run or too old, and `resource_exhausted` when the watcher fell behind and asked to be disconnected then.
    */
   watch(tenant: string | undefined, options: WatchOptions, signal: AbortSignal): AsyncIterableIterator<WatchBatch>;
+}
+
+export interface JournalCounts {
+  /** Kept, and about what they take. */
+  readonly events: number;
+  readonly bytes: number;
+  readonly watchers: number;
+  /** Events that the slowest watcher has not considered. */
+  readonly lag: number;
+  /** Events that watchers were not sent, over all of them. */
+  readonly lost: Readonly<Record<GapCause, number>>;
 }
 
 export interface JournalOptions {
@@ -38,25 +52,25 @@ export function createJournal(options: JournalOptions): Journal {
   const { epoch, maxEvents, snapshot } = options;
   const clock = options.clock ?? systemClock;
   const maxBytes = options.maxBytes ?? defaultMaxBytes;
-  const ring: (JournalEntry | undefined)[] = [];
+  const ring: (JournalSlot | undefined)[] = [];
   const watchers = new Set<Watcher>();
   /** Sequence of the oldest event kept; one past the last when there is none. */
   let oldest = 1;
   let last = 0;
   let bytes = 0;
+  const lost: Record<GapCause, number> = { reader: 0, journal: 0 };
 
-  function at(sequence: number): JournalEntry | undefined {
+  function at(sequence: number): JournalSlot | undefined {
     return ring[sequence % maxEvents];
   }
 
   const view: Ring = { epoch, capacity: maxEvents, clock, last: () => last, at };
 
-  function append(event: DomainEvent): void {
-    last += 1;
-    const entry = entryOf(last, event);
+  function push(slot: JournalSlot): void {
+    last = slot.sequence;
     if (last - oldest >= maxEvents) dropOldest();
-    ring[last % maxEvents] = entry;
-    bytes += entry.bytes;
+    ring[last % maxEvents] = slot;
+    bytes += slot.bytes;
     while (bytes > maxBytes && oldest < last) dropOldest();
     for (const watcher of watchers) {
       if (watcher.isCaughtUp && last - watcher.position > watcher.buffer) watcher.moveOn(last - watcher.buffer);
@@ -65,9 +79,8 @@ export function createJournal(options: JournalOptions): Journal {
   }
 
   function dropOldest(): void {
-    const entry = at(oldest);
     for (const watcher of watchers) if (watcher.position < oldest) watcher.moveOn(oldest);
-    if (entry !== undefined) bytes -= entry.bytes;
+    bytes -= at(oldest)?.bytes ?? 0;
     ring[oldest % maxEvents] = undefined;
     oldest += 1;
   }
@@ -116,7 +129,10 @@ export function createJournal(options: JournalOptions): Journal {
     const watcher: Watcher = createWatcher({
       ring: view,
       watching,
-      isWanted: wantedBy(tenant, watching),
+      ...wantedBy(tenant, watching),
+      onLost(cause, count) {
+        lost[cause] += count;
+      },
       position,
       snapshots: watching.start.kind === "snapshot" ? takeSnapshot(tenant, watching) : [],
       signal,
@@ -133,17 +149,37 @@ export function createJournal(options: JournalOptions): Journal {
       .map((sandbox) => entryOf(last, snapshotEvent(tenant, sandbox, clock.wall())));
   }
 
-  return { append, cursor: () => ({ epoch, sequence: last }), watch };
+  return {
+    append: (event) => push(entryOf(last + 1, event)),
+    lost: (events) => push(lossOf(last + 1, events)),
+    cursor: () => ({ epoch, sequence: last }),
+    watch,
+    counts: () => ({
+      events: last - oldest + 1,
+      bytes,
+      watchers: watchers.size,
+      lag: [...watchers].reduce((most, { position }) => Math.max(most, last - position), 0),
+      lost: { ...lost },
+    }),
+  };
 }
 
-function wantedBy(tenant: string | undefined, { selector, include, exclude }: WatchOptions): EventPredicate {
+function wantedBy(
+  tenant: string | undefined,
+  { selector, include, exclude }: WatchOptions,
+): Pick<WatcherOptions, "isWanted" | "mayWant"> {
   const isIncluded = include.length === 0 ? () => true : compileFilters(include);
   const isExcluded = compileFilters(exclude);
-  return (event) =>
-    (tenant === undefined || event.tenant === tenant) &&
-    isSelected({ selector }, event.sandboxId, event.labels) &&
-    isIncluded(event) &&
-    !isExcluded(event);
+  const isOurs = (of: Pick<LostEvents, "tenant" | "sandboxId" | "labels">): boolean =>
+    (tenant === undefined || of.tenant === tenant) && isSelected({ selector }, of.sandboxId, of.labels);
+  const names = ({ kinds }: EventFilter, kind: EventKind): boolean => kinds.length === 0 || kinds.includes(kind);
+  return {
+    isWanted: (event) => isOurs(event) && isIncluded(event) && !isExcluded(event),
+    mayWant: (loss) =>
+      isOurs(loss) &&
+      (include.length === 0 || include.some((filter) => names(filter, loss.kind))) &&
+      !exclude.some((filter) => isOfKindsOnly(filter) && names(filter, loss.kind)),
+  };
 }
 
 function isSelected(

@@ -19,7 +19,11 @@ export interface Gap {
   readonly last: number;
   readonly lost: number;
   readonly lostByKind: ReadonlyMap<EventKind, number>;
+  /** The reader was too slow; or the journal never got them, and cannot tell which of them a filter would have taken. */
+  readonly cause: GapCause;
 }
+
+export type GapCause = "reader" | "journal";
 
 export type WatchStart =
   | { readonly kind: "now" }

@@ -1,9 +1,9 @@
 import type { Clock } from "../../base/clock.js";
 import { SandboxError } from "../../base/errors.js";
 import type { DomainEvent } from "../model.js";
-import type { JournalEntry } from "./entry.js";
+import type { JournalEntry, JournalSlot, LostEvents } from "./entry.js";
 import { createFold, type Fold } from "./fold.js";
-import type { Aggregation, EventKind, Gap, WatchBatch, WatchOptions } from "./watch.js";
+import type { Aggregation, EventKind, Gap, GapCause, WatchBatch, WatchOptions } from "./watch.js";
 
 const defaultBuffer = 8192;
 /** More in one message is no faster. */
@@ -22,7 +22,7 @@ export interface Ring {
   readonly clock: Clock;
   /** Sequence of the last event. */
   last(): number;
-  at(sequence: number): JournalEntry | undefined;
+  at(sequence: number): JournalSlot | undefined;
 }
 
 /** One watcher's place in the ring. */
@@ -43,6 +43,10 @@ export interface WatcherOptions {
   readonly ring: Ring;
   readonly watching: WatchOptions;
   readonly isWanted: (event: DomainEvent) => boolean;
+  /** Whether some of the lost events may have been wanted. */
+  readonly mayWant: (loss: LostEvents) => boolean;
+  /** Told of what the watcher wanted and is not sent. */
+  readonly onLost: (cause: GapCause, count: number) => void;
   readonly position: number;
   /** Sent before all else. */
   readonly snapshots: readonly JournalEntry[];
@@ -50,7 +54,7 @@ export interface WatcherOptions {
   onEnd(): void;
 }
 
-type MutableGap = { first: number; last: number; lost: number; lostByKind: Map<EventKind, number> };
+type MutableGap = { first: number; last: number; lost: number; lostByKind: Map<EventKind, number>; cause: GapCause };
 
 /** Events that are being folded, and the place that a reader resumes from while they were not sent. */
 interface Window {
@@ -62,7 +66,7 @@ interface Window {
 }
 
 export function createWatcher(options: WatcherOptions): Watcher {
-  const { ring, watching, isWanted, signal, onEnd } = options;
+  const { ring, watching, isWanted, mayWant, onLost, signal, onEnd } = options;
   const { epoch, clock, at, last } = ring;
   const { aggregation } = watching;
   const maxBatch = watching.maxBatch > 0 ? Math.min(watching.maxBatch, batchLimit) : batchLimit;
@@ -77,70 +81,93 @@ export function createWatcher(options: WatcherOptions): Watcher {
   let isWaking = false;
   let hasEnded = false;
   let failure: SandboxError | undefined;
-  let gap: MutableGap | undefined;
+  let gaps: MutableGap[] = [];
   let sentAtMs = clock.now();
   /** Until when to wait for a fuller message. Undefined while there is nothing to send. */
   let fillUntilMs: number | undefined;
   let window: Window | undefined;
 
-  function skip({ sequence, event }: JournalEntry): void {
-    if (!isWanted(event)) return;
-    if (watching.overflow === "disconnect") failure ??= tooSlow(epoch, sequence - 1);
-    gap ??= { first: sequence, last: sequence, lost: 0, lostByKind: new Map() };
-    const { kind } = event.body;
+  function addGap(sequence: number, kind: EventKind, count: number, cause: GapCause): void {
+    onLost(cause, count);
+    let gap = gaps.at(-1);
+    if (gap?.cause !== cause) {
+      gap = { first: sequence, last: sequence, lost: 0, lostByKind: new Map(), cause };
+      gaps.push(gap);
+    }
     gap.last = sequence;
-    gap.lost += 1;
-    gap.lostByKind.set(kind, (gap.lostByKind.get(kind) ?? 0) + 1);
+    gap.lost += count;
+    gap.lostByKind.set(kind, (gap.lostByKind.get(kind) ?? 0) + count);
   }
 
   function moveOn(to: number): void {
     while (position < to) {
-      const entry = at(position + 1);
+      const slot = at(position + 1);
       position += 1;
-      if (entry !== undefined) skip(entry);
+      if (slot === undefined || !concerns(slot)) continue;
+      if ("loss" in slot) {
+        noteLoss(slot);
+        continue;
+      }
+      if (watching.overflow === "disconnect") failure ??= tooSlow(epoch, slot.sequence - 1);
+      addGap(slot.sequence, slot.event.body.kind, 1, "reader");
     }
+  }
+
+  function concerns(slot: JournalSlot): boolean {
+    return "loss" in slot ? mayWant(slot.loss) : isWanted(slot.event);
+  }
+
+  function noteLoss({ sequence, loss }: Extract<JournalSlot, { loss: LostEvents }>): void {
+    addGap(sequence, loss.kind, loss.count, "journal");
   }
 
   /** Passes over what is not wanted. False when there is more to pass over than one turn may take. */
   function passUnwanted(): boolean {
     for (let budget = scanBudget; position < last(); budget -= 1) {
-      const entry = at(position + 1);
-      if (entry !== undefined && isWanted(entry.event)) return true;
+      const slot = at(position + 1);
+      if (slot !== undefined && concerns(slot)) return true;
       if (budget === 0) return false;
       position += 1;
     }
     return true;
   }
 
+  /** Events up to the next loss, which goes in front of those after it. */
   function takeEvents(): JournalEntry[] {
     const taken: JournalEntry[] = [];
     let size = 0;
     for (let budget = scanBudget; position < last() && budget > 0; budget -= 1) {
       if (taken.length >= maxBatch || size >= maxBatchBytes) break;
-      const entry = at(position + 1);
+      const slot = at(position + 1);
+      if (slot !== undefined && concerns(slot)) {
+        if ("loss" in slot) {
+          if (taken.length > 0) break;
+          noteLoss(slot);
+        } else {
+          taken.push(slot);
+          size += slot.bytes;
+        }
+      }
       position += 1;
-      if (entry === undefined || !isWanted(entry.event)) continue;
-      taken.push(entry);
-      size += entry.bytes;
     }
     return taken;
   }
 
   function takeGaps(): readonly Gap[] {
-    const gaps = gap === undefined ? [] : [gap];
-    gap = undefined;
-    return gaps;
+    const taken = gaps;
+    gaps = [];
+    return taken;
   }
 
   function batch(
     events: readonly JournalEntry[],
-    { cursor = position, counts = noCounts, gaps = takeGaps() } = {},
+    { cursor = position, counts = noCounts, gaps: before = takeGaps() } = {},
   ): WatchBatch {
     const caughtUp = !isCaughtUp && snapshots.length === 0 && cursor === last();
     if (caughtUp) isCaughtUp = true;
     fillUntilMs = undefined;
     sentAtMs = clock.now();
-    return { gaps, events, counts, cursor: { epoch, sequence: cursor }, caughtUp, pending: last() - cursor };
+    return { gaps: before, events, counts, cursor: { epoch, sequence: cursor }, caughtUp, pending: last() - cursor };
   }
 
   /** The next batch, when there is cause for one. */
@@ -156,7 +183,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
   function takeNext(): WatchBatch | undefined {
     const passed = passUnwanted();
     if (position < last() && passed) {
-      if (gap === undefined && isCaughtUp && last() - position < enough) {
+      if (gaps.length === 0 && isCaughtUp && last() - position < enough) {
         fillUntilMs ??= clock.now() + watching.maxDelayMs;
         if (clock.now() < fillUntilMs) return undefined;
       }
@@ -169,7 +196,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
     const scan = foldOn(folding);
     if (window !== undefined) {
       const isBacklog = !isCaughtUp && scan === "to_end";
-      if (isBacklog || scan === "full" || gap !== undefined || clock.now() >= window.closesAtMs) {
+      if (isBacklog || scan === "full" || gaps.length > 0 || clock.now() >= window.closesAtMs) {
         const { fold, until } = window;
         window = undefined;
         // What was skipped meanwhile comes after the window.
@@ -181,18 +208,24 @@ export function createWatcher(options: WatcherOptions): Watcher {
 
   /** Takes events into the window until it is full or over, up to the end, or as far as one turn may go. */
   function foldOn(folding: Aggregation): "full" | "to_end" | "paused" {
-    if (gap !== undefined) return "to_end";
+    if (gaps.length > 0) return "to_end";
     for (let budget = scanBudget; position < last(); budget -= 1) {
       if (budget === 0) return "paused";
-      const entry = at(position + 1);
-      if (entry !== undefined && isWanted(entry.event)) {
+      const slot = at(position + 1);
+      if (slot !== undefined && concerns(slot)) {
+        if ("loss" in slot) {
+          if (window !== undefined) return "full";
+          noteLoss(slot);
+          position += 1;
+          return "to_end";
+        }
         window ??= {
           fold: createFold(folding, { maxEntries: maxBatch, maxBytes: maxBatchBytes }),
           after: position,
           until: position,
           closesAtMs: clock.now() + folding.windowMs,
         };
-        if (!window.fold.add(entry)) return "full";
+        if (!window.fold.add(slot)) return "full";
       }
       position += 1;
       if (window !== undefined) window.until = position;
@@ -202,7 +235,7 @@ export function createWatcher(options: WatcherOptions): Watcher {
 
   /** A batch without events, when there is cause for one. */
   function takeIdle(passed: boolean, cursor: number): WatchBatch | undefined {
-    if (window === undefined && (gap !== undefined || (!isCaughtUp && passed))) return batch([], { cursor });
+    if (window === undefined && (gaps.length > 0 || (!isCaughtUp && passed))) return batch([], { cursor });
     if (!passed) setImmediate(wake);
     return clock.now() - sentAtMs >= watching.progressIntervalMs ? batch([], { cursor }) : undefined;
   }

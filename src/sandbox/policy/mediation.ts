@@ -45,8 +45,9 @@ export function mediationOf(spec: SandboxSpec): Mediation {
   const rules = spec.rules.map((rule, index) => {
     const { match, action } = rule;
     const calls = callsOfRule(match, `spec.rules[${index}].match`);
-    // Allowing what the static policy allows needs no look; everything else does.
-    if (action.kind !== "allow") needs.add(calls, match.writesOnly, action.kind === "ask");
+    // Allowing what the static policy allows needs no look, unless it is to be recorded; everything else does.
+    if (action.kind !== "allow" || spec.journal.recordAutomatic)
+      needs.add(calls, match.writesOnly, action.kind === "ask");
     return { ...rule, match: withSiblings(match) };
   });
   // The kernel cannot tell reading from executing; no decider is asked.

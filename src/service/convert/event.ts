@@ -4,7 +4,15 @@ import { SandboxState } from "../../gen/sandgate/v1/sandbox_pb.js";
 import * as pb from "../../gen/sandgate/v1/watch_pb.js";
 import type { JournalEntry } from "../../sandbox/journal/entry.js";
 import type { EventFilter } from "../../sandbox/journal/filter.js";
-import type { Aggregation, EventKind, Gap, WatchBatch, WatchOptions, WatchStart } from "../../sandbox/journal/watch.js";
+import type {
+  Aggregation,
+  EventKind,
+  Gap,
+  GapCause,
+  WatchBatch,
+  WatchOptions,
+  WatchStart,
+} from "../../sandbox/journal/watch.js";
 import type * as model from "../../sandbox/model.js";
 import {
   exitStatusToProto,
@@ -35,6 +43,11 @@ const kinds: Readonly<Record<EventKind, pb.EventKind>> = {
   call_settled: pb.EventKind.CALL_SETTLED,
   limit_reached: pb.EventKind.LIMIT_REACHED,
   decider_changed: pb.EventKind.DECIDER_CHANGED,
+};
+
+const gapCauses: Readonly<Record<GapCause, pb.GapCause>> = {
+  reader: pb.GapCause.READER,
+  journal: pb.GapCause.JOURNAL,
 };
 
 export const sources: Readonly<Record<model.VerdictSource, pb.VerdictSource>> = {
@@ -147,13 +160,13 @@ export function batchToProto({
   };
 }
 
-export function gapToProto({ first, last, lost, lostByKind }: Gap): Init<typeof pb.GapSchema> {
+export function gapToProto({ first, last, lost, lostByKind, cause }: Gap): Init<typeof pb.GapSchema> {
   return {
     first: BigInt(first),
     last: BigInt(last),
     lost: BigInt(lost),
     lostByKind: Object.fromEntries([...lostByKind].map(([kind, count]) => [kinds[kind], BigInt(count)])),
-    cause: pb.GapCause.READER,
+    cause: gapCauses[cause],
   };
 }
 

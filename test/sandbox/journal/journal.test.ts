@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { SandboxError } from "../../../src/base/errors.js";
+import type { LostEvents } from "../../../src/sandbox/journal/entry.js";
 import { createJournal, type Journal, type JournalOptions } from "../../../src/sandbox/journal/journal.js";
 import type { Gap, WatchBatch, WatchOptions } from "../../../src/sandbox/journal/watch.js";
 import type { DomainEvent, EventBody, HeldCall, SandboxInfo } from "../../../src/sandbox/model.js";
@@ -378,6 +379,64 @@ describe("a watcher that does not read", () => {
     seen.push(...(await reader.read()));
     assert.deepEqual(sequences(seen), range(1, 200));
     assert.deepEqual(gapsOf(seen), []);
+  });
+});
+
+describe("events that were lost before the journal", () => {
+  const loss = (count: number, changes: Partial<LostEvents> = {}): LostEvents => ({
+    tenant: "tenant",
+    sandboxId: "box",
+    labels: new Map(),
+    kind: "call_settled",
+    count,
+    ...changes,
+  });
+  const told = (batches: readonly WatchBatch[]): unknown[] =>
+    batches.flatMap(({ gaps, events }) => [
+      ...gaps.map(({ lost, cause, lostByKind, first }) => [first, cause, lost, ...lostByKind.keys()]),
+      ...events.map(({ sequence }) => sequence),
+    ]);
+
+  it("are a gap in their place, also for who comes later, and beside one of the reader's own", async () => {
+    const { journal, watch } = createBench();
+    const early = watch({ maxDelayMs: 5 });
+    await early.read();
+    journal.append(happening(limit("before")));
+    journal.lost(loss(7));
+    journal.append(happening(limit("after")));
+    const late = watch({ start: { kind: "oldest" } });
+    const expected = [1, [2, "journal", 7, "call_settled"], 3];
+    assert.deepEqual(told(await late.read()), expected);
+    const slow = watch({ start: { kind: "after", cursor: { epoch: "run-1", sequence: 1 } }, buffer: 1 });
+    await slow.read();
+    for (let at = 0; at < 3; at++) journal.append(happening(limit("flood")));
+    journal.lost(loss(2));
+    journal.append(happening(limit("last")));
+    const rest = await slow.read();
+    assert.deepEqual(told(rest), [[4, "reader", 3, "limit_reached"], [7, "journal", 2, "call_settled"], 8]);
+    assert.deepEqual(journal.counts().lost, { reader: 3, journal: 16 });
+    assert.equal(rest.at(-1)?.cursor.sequence, 8);
+    for (const watcher of [early, late, slow]) watcher.stop();
+  });
+
+  it("are told to those who might have wanted them, and to no other", async () => {
+    const { journal } = createBench();
+    journal.lost(loss(1));
+    const none = { kinds: [], match: undefined, sources: [], refusalsOnly: false };
+    const askedOf = async (changes: Partial<WatchOptions>, tenant = "tenant"): Promise<number> => {
+      const watcher = open(journal, { start: { kind: "oldest" }, ...changes }, tenant);
+      const lost = gapsOf(await watcher.read()).length;
+      watcher.stop();
+      return lost;
+    };
+    assert.equal(await askedOf({}), 1);
+    assert.equal(await askedOf({ include: [{ ...none, kinds: ["call_settled"], refusalsOnly: true }] }), 1);
+    assert.equal(await askedOf({ include: [{ ...none, kinds: ["process_ended"] }] }), 0);
+    assert.equal(await askedOf({ exclude: [{ ...none, kinds: ["call_settled"] }] }), 0);
+    assert.equal(await askedOf({ exclude: [{ ...none, refusalsOnly: true }] }), 1);
+    assert.equal(await askedOf({ selector: { sandboxIds: new Set(["other"]), labels: new Map() } }), 0);
+    assert.equal(await askedOf({}, "another"), 0);
+    assert.equal(await askedOf({ aggregation: { windowMs: 1000, kinds: new Set() } }), 1);
   });
 });
 

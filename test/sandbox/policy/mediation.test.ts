@@ -29,6 +29,12 @@ describe("what a spec needs to see", () => {
     );
   });
 
+  it("is what a rule allows only where that is to be recorded", () => {
+    const rules = [ruleOf("kills", { syscalls: ["kill"] }, { kind: "allow" })];
+    assert.deepEqual(mediation({ rules }).holdSyscalls, []);
+    assert.ok(mediation({ rules, journal: { recordAutomatic: true } }).holdSyscalls.includes("kill"));
+  });
+
   it("is every way to do what a trigger names", () => {
     const seen = mediation({ holds: { triggers: [triggerOf({ syscalls: ["open", "kill"] })] } });
     assert.equal(seen.holdOpen, "all");

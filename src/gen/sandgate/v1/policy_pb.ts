@@ -877,7 +877,10 @@ export type JournalPolicy = Message<"sandgate.v1.JournalPolicy"> & {
   maxOutputBytes: number;
 
   /**
-   * Whether calls released by a rule or a grant are also recorded.
+   * Whether calls settled by a rule or a grant, without being held, are also recorded. A rule that allows then makes its
+   * calls be looked at, which costs each of them some microseconds: with it, a program can be observed without anybody
+   * deciding. A program that makes calls faster than the service records them is not delayed: what is too much is
+   * a Gap with the cause JOURNAL.
    *
    * @generated from field: bool record_automatic = 3;
    */

@@ -1108,7 +1108,8 @@ export enum GapCause {
   READER = 1,
 
   /**
-   * The journal had to drop before writing.
+   * They were too many for the journal to take. Whether a filter on anything but kind, sandbox or label would have
+   * taken them is not known: all are counted.
    *
    * @generated from enum value: GAP_CAUSE_JOURNAL = 2;
    */

@@ -1768,7 +1768,10 @@ type JournalPolicy struct {
 	MaxEvents uint32 `protobuf:"varint,1,opt,name=max_events,json=maxEvents,proto3" json:"max_events,omitempty"`
 	// Bytes kept of each output stream; zero means 1 MiB. What happens beyond is ProcessSpec.output_overflow.
 	MaxOutputBytes uint32 `protobuf:"varint,2,opt,name=max_output_bytes,json=maxOutputBytes,proto3" json:"max_output_bytes,omitempty"`
-	// Whether calls released by a rule or a grant are also recorded.
+	// Whether calls settled by a rule or a grant, without being held, are also recorded. A rule that allows then makes its
+	// calls be looked at, which costs each of them some microseconds: with it, a program can be observed without anybody
+	// deciding. A program that makes calls faster than the service records them is not delayed: what is too much is
+	// a Gap with the cause JOURNAL.
 	RecordAutomatic bool `protobuf:"varint,3,opt,name=record_automatic,json=recordAutomatic,proto3" json:"record_automatic,omitempty"`
 	unknownFields   protoimpl.UnknownFields
 	sizeCache       protoimpl.SizeCache

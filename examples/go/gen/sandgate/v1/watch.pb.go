@@ -254,7 +254,8 @@ const (
 	GapCause_GAP_CAUSE_UNSPECIFIED GapCause = 0
 	// This reader's buffer was full.
 	GapCause_GAP_CAUSE_READER GapCause = 1
-	// The journal had to drop before writing.
+	// They were too many for the journal to take. Whether a filter on anything but kind, sandbox or label would have
+	// taken them is not known: all are counted.
 	GapCause_GAP_CAUSE_JOURNAL GapCause = 2
 	// A rate limit.
 	GapCause_GAP_CAUSE_RATE_LIMIT GapCause = 3
