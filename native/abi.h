@@ -122,6 +122,7 @@ enum sg_message_type {
 	SG_MSG_FAILED = 19,  /* struct sg_failed, then its argument's bytes; the launch's last message */
 	SG_MSG_EXITED = 20,  /* struct sg_exited */
 	SG_MSG_GONE = 21,    /* struct sg_ready: nothing of the sandbox is left, keeper included */
+	SG_MSG_LIMIT = 22,   /* struct sg_limit_report: the sandbox reached a limit; unless that is TASKS_FULL it is being killed, and its exits follow */
 };
 
 struct sg_message {
@@ -171,6 +172,8 @@ enum sg_stage {
 #define SG_PLAN_NEW_MOUNT_NAMESPACE (1u << 9) /* private, with the steps of `mounts` carried out in it */
 #define SG_PLAN_SAME_PATHS (1u << 10)    /* the mounts leave all paths of the layers what they name */
 
+#define SG_PLAN_INIT (1u << 12)          /* a subreaper above all its processes, so that none of them gets out of its sight */
+
 /* A part of the plan: bytes at an offset from the start of struct sg_plan. */
 struct sg_span {
 	uint32_t offset;
@@ -202,6 +205,10 @@ struct sg_plan {
 	struct sg_span filter;   /* array of struct sock_filter */
 	struct sg_span denied;   /* struct sg_path_rule each, of what is refused; to be surveyed */
 	struct sg_span mounts;   /* struct sg_mount and its strings, repeated; at most SG_MAX_MOUNTS */
+	uint64_t memory_bytes;   /* INIT: of all processes together, watched by it; 0: no limit */
+	uint64_t cpu_time_us;    /* INIT: likewise */
+	uint32_t max_tasks;      /* INIT: likewise, helpers included */
+	uint32_t tasks_kept;     /* INIT: 1 when the kernel refuses more than max_tasks, so that it need only be told */
 };
 
 /*
@@ -325,6 +332,24 @@ struct sg_exited {
 	uint64_t system_us;
 	uint64_t max_rss_kib;
 	uint64_t time_ns;    /* CLOCK_REALTIME */
+};
+
+/* Limits of a sandbox as a whole. */
+enum sg_limit {
+	SG_LIMIT_NONE = 0,
+	SG_LIMIT_MEMORY = 1,
+	SG_LIMIT_CPU_TIME = 2,
+	SG_LIMIT_UNSEEN = 3, /* whether it keeps to them cannot be seen any more */
+	SG_LIMIT_TASKS = 4,
+	SG_LIMIT_TASKS_FULL = 5, /* nothing is killed: the kernel refuses more */
+};
+
+struct sg_limit_report {
+	struct sg_message head;
+	uint32_t limit;
+	uint32_t reserved;
+	uint64_t memory_bytes; /* as last seen */
+	uint64_t cpu_us;
 };
 
 /* ------------------------------------------------------- engine to keeper */

@@ -224,7 +224,7 @@ void begin_launch(struct warden *warden, const struct sg_plan *plan, size_t size
 		return;
 	confines = plan_confines_signals(plan, size, launch->memfd);
 	launch->namespaced = plan->flags & SG_PLAN_NEW_PID_NAMESPACE;
-	launch->has_init = launch->namespaced || !confines;
+	launch->has_init = launch->namespaced || !confines || (plan->flags & SG_PLAN_INIT);
 	r = make_status(warden, launch);
 	if (r == 0)
 		r = make_helper_sockets(warden, launch, plan);

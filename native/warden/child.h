@@ -108,6 +108,7 @@ struct status_message {
 enum init_kind {
 	INIT_SETTLED = 1, /* no longer shares the descriptor table */
 	INIT_EXITED = 2,
+	INIT_LIMIT = 3, /* a limit was reached, enum sg_limit as `status`; user_us: CPU time so far; max_rss_kib: memory */
 };
 
 struct init_message {

@@ -21,6 +21,7 @@
 
 #include "../kernel.h"
 #include "child.h"
+#include "limits.h"
 #include "namespaces.h"
 #include "sweep.h"
 #include "wire.h"
@@ -32,8 +33,11 @@ static void on_child(int signal_number)
 	(void)signal_number;
 }
 
-/* Without a namespace the init has to kill, perhaps processes of another user; nothing else needs a right. */
-static void give_up_rights(bool namespaced)
+/*
+ * Without a namespace the init has to kill, perhaps processes of another user; to watch limits it looks at such
+ * processes. Nothing else needs a right.
+ */
+static void give_up_rights(bool namespaced, bool watches)
 {
 	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
 	struct __user_cap_data_struct data[2];
@@ -41,7 +45,7 @@ static void give_up_rights(bool namespaced)
 	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
 	if (syscall(SYS_capget, &header, data) < 0)
 		_exit(126);
-	data[0].permitted &= namespaced ? 0 : 1u << CAP_KILL;
+	data[0].permitted &= (namespaced ? 0 : 1u << CAP_KILL) | (watches ? 1u << CAP_SYS_PTRACE : 0);
 	data[0].effective = data[0].permitted;
 	data[0].inheritable = 0;
 	data[1] = (struct __user_cap_data_struct){0};
@@ -94,7 +98,7 @@ static pid_t start_main(const struct launch_setup *setup)
 }
 
 /* Gives the init a descriptor table of its own with the warden's socket alone. */
-static void settle(const struct launch_setup *setup, pid_t main_pid)
+static void settle(const struct launch_setup *setup, pid_t main_pid, bool watches)
 {
 	struct init_message settled = {.kind = INIT_SETTLED, .pid = main_pid};
 
@@ -103,13 +107,50 @@ static void settle(const struct launch_setup *setup, pid_t main_pid)
 	    syscall(NR_close_range, WARDEN_FD + 1u, ~0u, 0) < 0)
 		_exit(126);
 	prctl(PR_SET_NAME, "sandgate-init", 0, 0, 0);
-	give_up_rights(setup->namespaced);
+	give_up_rights(setup->namespaced, watches);
 	tell(&settled);
+}
+
+static struct timespec time_until(uint64_t ns)
+{
+	uint64_t now_ns = monotonic_ns();
+	uint64_t left_ns = ns > now_ns ? ns - now_ns : 0;
+
+	return (struct timespec){.tv_sec = (time_t)(left_ns / 1000000000u), .tv_nsec = (long)(left_ns % 1000000000u)};
+}
+
+/*
+ * Looks at the limits when it is time to. What is beyond one is killed here and now: until the warden has heard of
+ * it and closes the socket, nothing that is born meanwhile lives for long.
+ */
+static void watch_limits(struct limits *limits, bool namespaced, uint64_t *next_look_ns)
+{
+	struct init_message beyond = {.kind = INIT_LIMIT};
+	unsigned int wait_ms = 0;
+
+	if (monotonic_ns() < *next_look_ns)
+		return;
+	beyond.status = look_at_limits(limits, &wait_ms);
+	*next_look_ns = monotonic_ns() + (uint64_t)wait_ms * 1000000u;
+	if (beyond.status == SG_LIMIT_NONE)
+		return;
+	beyond.user_us = limits->cpu_us;
+	beyond.max_rss_kib = limits->peak_memory_bytes / 1024;
+	tell(&beyond);
+	if (beyond.status == SG_LIMIT_TASKS_FULL)
+		return;
+	if (namespaced)
+		kill(-1, SIGKILL);
+	else
+		kill_descendants(NULL, NULL);
 }
 
 void run_init(const struct launch_setup *setup)
 {
 	struct sigaction child = {.sa_handler = on_child};
+	static struct limits limits;
+	const bool watches = start_limits(&limits, setup->plan);
+	uint64_t next_look_ns = 0;
 	sigset_t blocked, none;
 	pid_t main_pid;
 
@@ -123,15 +164,19 @@ void run_init(const struct launch_setup *setup)
 	prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
 	main_pid = start_main(setup);
 	sigaction(SIGCHLD, &child, NULL);
-	settle(setup, main_pid);
+	settle(setup, main_pid, watches);
 	for (;;) {
 		struct pollfd wait = {.fd = WARDEN_FD, .events = POLLIN};
 
-		if (ppoll(&wait, 1, NULL, &none) < 0 && errno != EINTR)
+		const struct timespec soon = time_until(next_look_ns);
+
+		if (ppoll(&wait, 1, watches ? &soon : NULL, &none) < 0 && errno != EINTR)
 			break;
 		if (wait.revents != 0)
 			break;
 		reap();
+		if (watches)
+			watch_limits(&limits, setup->namespaced, &next_look_ns);
 	}
 	if (!setup->namespaced)
 		end_descendants(NULL, NULL, 0);

@@ -104,3 +104,11 @@ void post_gone(struct warden *warden, const struct launch *launch)
 	fill_ready(&message, launch);
 	send_report(warden, &message.head, SG_MSG_GONE, launch->id, sizeof(message), NULL, 0);
 }
+
+void post_limit(struct warden *warden, const struct launch *launch, uint32_t limit, uint64_t memory_bytes,
+		uint64_t cpu_us)
+{
+	struct sg_limit_report message = {.limit = limit, .memory_bytes = memory_bytes, .cpu_us = cpu_us};
+
+	send_report(warden, &message.head, SG_MSG_LIMIT, launch->id, sizeof(message), NULL, 0);
+}

@@ -384,6 +384,14 @@ void read_init(struct warden *warden, struct launch *launch)
 			launch->inner_pid = message.pid;
 			continue;
 		}
+		if (message.kind == INIT_LIMIT) {
+			if (launch->dying)
+				continue;
+			post_limit(warden, launch, (uint32_t)message.status, message.max_rss_kib * 1024, message.user_us);
+			if (message.status != SG_LIMIT_TASKS_FULL)
+				kill_sandbox(warden, launch);
+			continue;
+		}
 		if (message.pid == launch->inner_keeper_pid && !launch->dying) {
 			kill_sandbox(warden, launch); /* nothing holds it together any more */
 			continue;

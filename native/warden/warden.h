@@ -85,6 +85,8 @@ void post_started(struct warden *warden, const struct launch *launch);
 void post_failed(struct warden *warden, uint64_t launch_id, const struct failure *failure);
 void post_exited(struct warden *warden, const struct launch *launch, const struct ending *ending);
 void post_gone(struct warden *warden, const struct launch *launch);
+void post_limit(struct warden *warden, const struct launch *launch, uint32_t limit, uint64_t memory_bytes,
+		uint64_t cpu_us);
 
 /* strays.c: closes descriptors that belong to no launch any more. */
 void close_strays(struct warden *warden);

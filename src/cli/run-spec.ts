@@ -23,10 +23,11 @@ import {
 } from "../gen/sandgate/v1/policy_pb.js";
 import { OutputOverflow, type ProcessSpec, ProcessSpecSchema, StdinMode } from "../gen/sandgate/v1/process_pb.js";
 import { UsageError } from "./failure.js";
+import { addLimits, type LimitOptions } from "./limit-options.js";
 import { parseBinding, parseDestination, type RuleTransport } from "./network-rule.js";
 
 /** The policy options of `run`, as typed. */
-export interface PolicyOptions {
+export interface PolicyOptions extends LimitOptions {
   readonly read?: readonly string[];
   readonly write?: readonly string[];
   readonly deny?: readonly string[];
@@ -92,6 +93,7 @@ export function buildSpec(
   network.bind.push(...widened.bind);
   spec.filesystem = filesystem;
   spec.network = network;
+  addLimits(spec, options);
   if (options.name !== undefined) spec.displayName = options.name;
   for (const label of options.label ?? []) {
     const [key, value] = keyAndValue(label, "--label", "KEY=VALUE");

@@ -2,6 +2,7 @@ import { readFileSync } from "node:fs";
 import { type DescField, type DescMessage, fromJson, type JsonValue } from "@bufbuild/protobuf";
 import { parse, TomlError } from "smol-toml";
 import { type SandboxSpec, SandboxSpecSchema } from "../gen/sandgate/v1/policy_pb.js";
+import { parseByteSize } from "./byte-size.js";
 import { parseDurationMs } from "./duration.js";
 import { UsageError } from "./failure.js";
 import { parseBinding, parseDestination, parsePorts } from "./network-rule.js";
@@ -22,7 +23,7 @@ export function readSpecFile(file: string): SandboxSpec {
 
 /**
  * SandboxSpec in protobuf's JSON form, or the same as TOML, with the field names of the proto in either spelling.
- * Besides: a destination may be text ("127.0.0.1:8080"), ports may be text or a number, a duration "5m",
+ * Besides: a destination may be text ("127.0.0.1:8080"), ports may be text or a number, a duration "5m", a number of bytes "512M",
  * an enum value its bare name ("sane"). An unknown key is an error with its path, and in TOML its line.
  */
 export function parseSpec(source: string, file: string): SandboxSpec {
@@ -130,6 +131,7 @@ function normalizeElement(field: DescField, value: unknown, path: Path, fail: Fa
 
 /** protobuf's own reader names the type but not the place, so the type is looked at here first. */
 function scalarOrFail(field: DescField, value: unknown, path: Path, fail: Fail): unknown {
+  if (isSize(field) && typeof value === "string") return orFail(() => String(parseByteSize(value)), path, fail);
   const wanted = SCALAR_TYPES.get(field.scalar ?? 0) ?? "a number";
   const matches =
     wanted === "text"
@@ -157,6 +159,11 @@ function normalizeDuration(value: unknown, path: Path, fail: Fail): string {
   if (typeof value !== "string" && typeof value !== "number")
     return fail(path, `${describe(value)} where a duration such as "5m" is expected`);
   return orFail(() => `${parseDurationMs(String(value)) / 1_000}s`, path, fail);
+}
+
+/** A number of bytes, which may be written as a size. */
+function isSize({ name, fieldKind }: DescField): boolean {
+  return fieldKind === "scalar" && name.endsWith("_bytes");
 }
 
 function isPorts(field: DescField): boolean {

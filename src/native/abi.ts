@@ -41,7 +41,7 @@ export const SHAPE = layout(8, { kind: 0, arg: 1, length_arg: 2, limit: 4 });
 export const MESSAGE = layout(16, { type: 0, size: 4, launch_id: 8 });
 
 /** A span is two 32-bit words: offset from the plan's start, length in bytes. */
-export const PLAN = layout(128, {
+export const PLAN = layout(152, {
   sandbox_id: 16,
   magic: 24,
   flags: 28,
@@ -59,6 +59,10 @@ export const PLAN = layout(128, {
   filter: 104,
   denied: 112,
   mounts: 120,
+  memory_bytes: 128,
+  cpu_time_us: 136,
+  max_tasks: 144,
+  tasks_kept: 148,
 });
 
 export const RLIMIT = layout(24, { resource: 0, soft: 8, hard: 16 });
@@ -77,6 +81,7 @@ export const PORT_RULE = layout(16, { access: 0, port: 8 });
 export const SIGNAL = layout(24, { signal: 16, scope: 20 });
 export const HELLO = layout(24, { abi: 16, pid: 20 });
 export const READY = layout(32, { pid: 16, inner_pid: 20, keeper_pid: 24 });
+export const LIMIT_REPORT = layout(40, { limit: 16, memory_bytes: 24, cpu_us: 32 });
 export const STARTED = layout(200, { pid: 16, stage_ns: 24 });
 export const FAILED = layout(32, { stage: 16, error: 20, detail: 24 });
 export const EXITED = layout(56, { pid: 16, status: 20, user_us: 24, system_us: 32, max_rss_kib: 40, time_ns: 48 });
@@ -116,7 +121,11 @@ export const MESSAGE_TYPE = {
   failed: 19,
   exited: 20,
   gone: 21,
+  limit: 22,
 } as const;
+
+/** By number (native/abi.h, enum sg_limit). */
+export const LIMITS = ["none", "memory", "cpu_time", "unseen", "tasks", "tasks_full"] as const;
 
 export const SIGNAL_SCOPE = { process: 1, group: 2 } as const;
 
@@ -134,6 +143,7 @@ export const PLAN_FLAG = {
   umask: 1 << 8,
   newMountNamespace: 1 << 9,
   samePaths: 1 << 10,
+  init: 1 << 12,
 } as const;
 
 export const PATH_FLAG = { optional: 1 << 0, exact: 1 << 1 } as const;
@@ -220,6 +230,7 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_signal: SIGNAL,
   sg_hello: HELLO,
   sg_ready: READY,
+  sg_limit_report: LIMIT_REPORT,
   sg_started: STARTED,
   sg_failed: FAILED,
   sg_exited: EXITED,

@@ -1,4 +1,4 @@
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import type { Library } from "./library.js";
 
 /** What this host offers, asked of the kernel without changing this process. Negative results are -errno. */
@@ -19,6 +19,8 @@ export interface Probe {
   readMemory(): number;
   /** Hard RLIMIT_NOFILE of this process. */
   maxOpenFiles(): number;
+  /** /proc tells the children of a task (CONFIG_PROC_CHILDREN). */
+  listsChildren(): boolean;
 }
 
 export function createProbe(library: Library): Probe {
@@ -30,6 +32,7 @@ export function createProbe(library: Library): Probe {
     capability: (number) => library.probeCapability(number),
     pidfdGetfd: () => library.probePidfdGetfd(),
     readMemory: () => library.probeReadMemory(),
+    listsChildren: () => existsSync(`/proc/self/task/${process.pid}/children`),
     maxOpenFiles() {
       // proc(5): "Max open files   soft   hard   files"
       const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync("/proc/self/limits", "latin1"))?.[1];

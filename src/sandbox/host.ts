@@ -20,6 +20,8 @@ export interface HostProbe {
   readMemory(): number;
   /** Hard RLIMIT_NOFILE of this process. */
   maxOpenFiles(): number;
+  /** /proc tells the children of a task. */
+  listsChildren(): boolean;
 }
 
 export interface HostFeatures {
@@ -44,6 +46,8 @@ export interface HostFeatures {
   readonly pidfdGetfd: boolean;
   /** The hard limit of this process, which its children cannot exceed. */
   readonly maxOpenFiles: number;
+  /** /proc tells the children of a task, so that all of a sandbox can be found. */
+  readonly listsChildren: boolean;
 }
 
 /** One line of `sandgate check` and of GetServerInfo. */
@@ -99,6 +103,7 @@ export function probeHost(probe: HostProbe): Host {
     canDropBounding: probe.capability(CAP_SETPCAP) === 1,
     pidfdGetfd: getfdErrno === 0,
     maxOpenFiles: probe.maxOpenFiles(),
+    listsChildren: probe.listsChildren(),
   };
   return {
     features,
@@ -168,6 +173,23 @@ function describe(features: HostFeatures, found: Findings): HostFeature[] {
       "Run the service as root with CAP_SYS_ADMIN, or let user namespaces be made (see user_namespace); let the container's profiles permit mount_setattr(2) and its like.",
     ),
     {
+      name: "memory_limit",
+      available: features.listsChildren,
+      detail: features.listsChildren ? WATCHED : NO_CHILDREN_FILES,
+      remedy: features.listsChildren ? "" : CHILDREN_REMEDY,
+    },
+    {
+      name: "process_limit",
+      available: features.listsChildren,
+      detail: features.listsChildren
+        ? features.uid !== 0 && features.userNamespaces
+          ? REFUSED
+          : WATCHED
+        : NO_CHILDREN_FILES,
+      remedy: features.listsChildren ? "" : CHILDREN_REMEDY,
+    },
+    { name: "cpu_limit", available: false, detail: "this version has no way to enforce a share", remedy: "" },
+    {
       name: "bounding_set",
       available: features.canDropBounding,
       detail: features.canDropBounding
@@ -177,6 +199,11 @@ function describe(features: HostFeatures, found: Findings): HostFeature[] {
     },
   ];
 }
+
+const WATCHED = "watched by each sandbox's init, and killed beyond it";
+const REFUSED = "by the kernel in a user namespace of each sandbox: EAGAIN beyond it";
+const NO_CHILDREN_FILES = "/proc/<pid>/task/<tid>/children is missing";
+const CHILDREN_REMEDY = "Mount /proc, on a kernel with CONFIG_PROC_CHILDREN.";
 
 const EOPNOTSUPP = 95;
 

@@ -18,7 +18,7 @@ import type {
   SignalScope,
 } from "./model.js";
 import type { HoldIntake, ProcessStreams } from "./ports.js";
-import type { LaunchId, WaitStatus } from "./warden/messages.js";
+import type { LaunchId, SandboxLimit, WaitStatus } from "./warden/messages.js";
 
 /** Whose sandboxes, and who asks. */
 export interface Principal {
@@ -74,6 +74,7 @@ export interface Registry<Streams extends ProcessStreams> {
   exited(launchId: LaunchId, exit: WaitStatus): void;
   gone(launchId: LaunchId): void;
   lost(launchId: LaunchId, message: string): void;
+  limited(launchId: LaunchId, limit: SandboxLimit): void;
   /** The engine is gone: everything is. */
   failed(error: Error): void;
   /** A verdict or rule killed members of the sandbox. */
@@ -149,6 +150,15 @@ const NOTHING_STARTED = {
 function ownerOf({ identity, tenant }: Principal): Pick<SandboxInfo, "owner" | "tenant"> {
   return { owner: identity, tenant };
 }
+
+const KILLED = "the sandbox was killed";
+const LIMITS_REACHED: Readonly<Record<SandboxLimit, { readonly limit: string; readonly action: string }>> = {
+  memory: { limit: "limits.memory_bytes", action: KILLED },
+  cpu_time: { limit: "limits.cpu_time", action: KILLED },
+  unseen: { limit: "limits", action: `${KILLED}: whether it keeps to its limits could not be seen any more` },
+  tasks: { limit: "limits.processes", action: KILLED },
+  tasks_full: { limit: "limits.processes", action: "new processes and threads are refused with EAGAIN" },
+};
 
 const MAIN = "main";
 const SIGTERM = 15;
@@ -688,6 +698,13 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     gone(launchId) {
       const record = bySandboxLaunch.get(launchId);
       if (record !== undefined) conclude(record, "ended");
+    },
+
+    limited(launchId, limit) {
+      const record = bySandboxLaunch.get(launchId);
+      if (record === undefined) return;
+      emit(record, { kind: "limit_reached", ...LIMITS_REACHED[limit] });
+      if (limit !== "tasks_full") record.endCause ??= "limit";
     },
 
     lost(launchId) {

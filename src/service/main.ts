@@ -177,6 +177,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       settled: (source, outcome, count) => metrics?.settled(source, outcome, count),
       grantUsed: (grantId, uses) => holds.grantUsed(grantId, uses),
       grantEnded: (grantId) => holds.grantEnded(grantId),
+      limited: (launchId, limit) => registry.limited(launchId, limit),
       lost(launchId, message) {
         log.error({ launchId, message }, "a sandbox was lost and is killed");
         registry.lost(launchId, message);

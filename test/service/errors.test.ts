@@ -196,9 +196,9 @@ const unimplemented: readonly Case[] = [
 
 const unavailable: readonly Case[] = [
   {
-    what: "a memory limit, without cgroups",
-    spec: { limits: { memoryBytes: 1n << 30n } },
-    refusal: { ...unenforceable("spec.protections.may_degrade"), metadata: { protection: "memory_limit" } },
+    what: "a share of the processors",
+    spec: { limits: { cpuMillis: 500 } },
+    refusal: { ...unenforceable("spec.protections.may_degrade"), metadata: { protection: "cpu_limit" } },
   },
   {
     what: "frozen arguments of execve",

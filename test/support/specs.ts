@@ -18,6 +18,7 @@ export const CAPABLE_HOST: HostFeatures = {
   canDropBounding: true,
   pidfdGetfd: true,
   maxOpenFiles: 4096,
+  listsChildren: true,
 };
 
 export const ANY_CALL: CallMatch = {

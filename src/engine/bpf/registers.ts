@@ -28,6 +28,8 @@ export interface RegisterPolicy {
   /** Watching files by inotify, likewise. */
   readonly watch: "allow" | "engine" | "refuse";
   readonly openat2: boolean;
+  /** Files in memory, which no process need map: nobody could tell how much of it one uses. */
+  readonly memoryFiles: boolean;
   /** Hands what a restore must inject to the engine instead of refusing it. */
   readonly checkpointable: boolean;
 }
@@ -53,6 +55,8 @@ export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
     case "metadataInMemory":
       // Newer calls with arguments behind pointers in memory: programs fall back to the older ones.
       return metadataTree(policy, refuse(ENOSYS));
+    case "memfd":
+      return policy.memoryFiles ? ALLOW : refuse(ENOSYS);
     case "mknod":
       return nodeTree(1);
     case "mknodat":

@@ -15,6 +15,7 @@ export type RegisterRule =
   | "ioctl"
   | "metadata"
   | "metadataInMemory"
+  | "memfd"
   | "mknod"
   | "mknodat"
   | "openat2"
@@ -59,7 +60,7 @@ const ALLOWED: Readonly<Record<string, string>> = {
     io_setup io_destroy io_submit io_cancel io_getevents io_pgetevents`,
   descriptors: `close close_range dup dup2 dup3 pipe pipe2 poll ppoll select pselect6 epoll_create epoll_create1 epoll_ctl
     epoll_wait epoll_pwait epoll_pwait2 eventfd eventfd2 signalfd signalfd4 timerfd_create timerfd_settime
-    timerfd_gettime memfd_create inotify_init inotify_init1 inotify_rm_watch flock`,
+    timerfd_gettime inotify_init inotify_init1 inotify_rm_watch flock`,
   files: `open openat creat stat fstat lstat newfstatat statx statfs fstatfs access faccessat faccessat2 readlink
     readlinkat getdents getdents64 getcwd chdir fchdir umask rename renameat renameat2 mkdir mkdirat rmdir link linkat
     unlink unlinkat symlink symlinkat getxattr lgetxattr fgetxattr getxattrat listxattr llistxattr flistxattr listxattrat
@@ -118,6 +119,8 @@ const JUDGED: Readonly<Record<RegisterRule, string>> = {
   metadata: `chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat setxattr lsetxattr
     fsetxattr removexattr lremovexattr fremovexattr`,
   metadataInMemory: "setxattrat removexattrat file_setattr",
+  // Programs have another way where a kernel lacks it.
+  memfd: "memfd_create",
   mknod: "mknod",
   mknodat: "mknodat",
   openat2: "openat2",

@@ -10,7 +10,14 @@ import { launchFailure } from "../launch/failure.js";
 import type { Grant, HeldCall, Settlement, VerdictSource } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import type { AutomaticSettlement } from "../ports.js";
-import { killMessage, type LaunchId, type StageTime, signalMessage, type WaitStatus } from "../warden/messages.js";
+import {
+  killMessage,
+  type LaunchId,
+  type SandboxLimit,
+  type StageTime,
+  signalMessage,
+  type WaitStatus,
+} from "../warden/messages.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
 
 const ESRCH = 3;
@@ -37,6 +44,8 @@ export interface EngineEvents {
   /** How often a grant settled calls since the last time. */
   grantUsed(grantId: string, uses: number): void;
   grantEnded(grantId: string): void;
+  /** A sandbox reached a limit. Unless the kernel only refuses more, it is being killed, and its exits follow. */
+  limited(launchId: LaunchId, limit: SandboxLimit): void;
   /** The engine lost control of a sandbox: kill it. */
   lost(launchId: LaunchId, message: string): void;
   /** A refused call that should not have been refused: a bug to be reported. */
@@ -260,6 +269,9 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
         return;
       case "gone":
         events.gone(message.launchId);
+        return;
+      case "limit":
+        events.limited(message.launchId, message.limit);
         return;
       default:
         message satisfies never;

@@ -157,6 +157,8 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
         else loop.after(DYING_MS, () => conclude(sandbox));
         return;
       }
+      case "limit":
+        break;
       case "hello":
         post({ kind: "warden", message });
         return;

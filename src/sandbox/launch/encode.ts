@@ -13,12 +13,23 @@ import {
   RULESET,
 } from "../../native/abi.js";
 
+/** What the sandbox's init looks after; zero: nothing. */
+export interface WatchedLimits {
+  readonly memoryBytes: bigint;
+  readonly cpuTimeMs: number;
+  /** Helpers included. */
+  readonly maxTasks: number;
+  /** The kernel refuses more tasks: it need only be told that there are as many. */
+  readonly tasksKept: boolean;
+}
+
 /** The parts of a plan, each already in its final form. */
 export interface PlanParts {
   readonly flags: number;
   readonly uid: number;
   readonly gid: number;
   readonly filterFlags: number;
+  readonly watched: WatchedLimits;
   readonly argv: Buffer;
   readonly envp: Buffer;
   readonly search: Buffer;
@@ -52,6 +63,11 @@ export function encodeParts(
   bytes.writeUInt32LE(parts.uid, PLAN.at.uid);
   bytes.writeUInt32LE(parts.gid, PLAN.at.gid);
   bytes.writeUInt32LE(parts.filterFlags, PLAN.at.filter_flags);
+  const { memoryBytes, cpuTimeMs, maxTasks, tasksKept } = parts.watched;
+  bytes.writeBigUInt64LE(memoryBytes, PLAN.at.memory_bytes);
+  bytes.writeBigUInt64LE(BigInt(cpuTimeMs) * 1000n, PLAN.at.cpu_time_us);
+  bytes.writeUInt32LE(maxTasks, PLAN.at.max_tasks);
+  bytes.writeUInt32LE(tasksKept ? 1 : 0, PLAN.at.tasks_kept);
   let at: number = PLAN.bytes;
   for (const span of SPANS) {
     at = align(at);

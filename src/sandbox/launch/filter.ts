@@ -5,6 +5,7 @@ import { FILTER_FLAG, type HostFeatures } from "../host.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
+import type { LimitPlan } from "./limits.js";
 import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
 import { cannotEnforce } from "./refusals.js";
@@ -63,6 +64,7 @@ export function filterPolicyOf(
   host: HostFeatures,
   filterFlags: number,
   handled: HandledRights,
+  limits: LimitPlan,
 ): FilterPolicy {
   return {
     arch: host.arch,
@@ -76,6 +78,7 @@ export function filterPolicyOf(
     watch: unjudged(filterFlags, handled),
     checkpointable: spec.checkpointable,
     holdOpen: mediation.holdOpen,
+    memoryFiles: !limits.watchesMemory,
     notified: new Set([
       ...(mediation.holdExec ? EXEC_CALLS : []),
       ...(network.mediateConnect ? ["connect"] : []),

@@ -17,7 +17,7 @@ import { enginePolicyOf } from "./engine.js";
 import { createFilterCache, filterPolicyOf, planFilterFlags } from "./filter.js";
 import { planIds } from "./ids.js";
 import { createBaseline, encodeLayers, planHandled, planTrees } from "./layers.js";
-import { planUnboundedLimits, resourceLimits } from "./limits.js";
+import { NOTHING_WATCHED, planLimits, resourceLimits } from "./limits.js";
 import { planMounts, type ShownFile } from "./mounts.js";
 import { planNetwork, refuseUnjudgedConnects, withoutOwnPorts } from "./network.js";
 import { hiddenOfProc } from "./proc.js";
@@ -90,12 +90,21 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
         ledger,
         procSecrets,
       );
-      const ids = planIds(spec, host, ledger, namespaces | mounts.flags);
+      const limits = planLimits(spec, host, ledger, options.nursery);
+      const ids = planIds(spec, host, ledger, namespaces | mounts.flags | limits.flags);
       const filterFlags = planFilterFlags(mediation, network, ledger);
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
-      planUnboundedLimits(spec, ledger);
       const hasBounding = planBounding(spec, host, ledger);
-      const filterPolicy = filterPolicyOf(spec, mediation, network, mounts.metadata, host, filterFlags, handled);
+      const filterPolicy = filterPolicyOf(
+        spec,
+        mediation,
+        network,
+        mounts.metadata,
+        host,
+        filterFlags,
+        handled,
+        limits,
+      );
       const filter = filters.get(filterPolicy);
       const layers = encodeLayers(spec, baseline, trees, handled, network, denied);
       return {
@@ -105,6 +114,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
             namespaces |
             mounts.flags |
             ids.flags |
+            limits.flags |
             (process.terminal === undefined ? 0 : PLAN_FLAG.terminal) |
             (options.nursery ? PLAN_FLAG.nursery : 0) |
             (handled.fs === 0 && handled.net === 0 && handled.scoped === 0 ? PLAN_FLAG.noLandlock : 0) |
@@ -112,7 +122,8 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
           uid: ids.uid,
           gid: ids.gid,
           filterFlags,
-          rlimits: encodeLimits(resourceLimits(spec, host)),
+          watched: limits.watched,
+          rlimits: encodeLimits(resourceLimits(spec, host, limits)),
           outer: layers.outer,
           inner: layers.inner,
           filter: filter.program,
@@ -121,7 +132,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
         },
         summary: {
           notifiedSyscalls: filter.notified,
-          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata),
+          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata, limits),
           stages: [],
         },
         protections: ledger.states,
@@ -139,6 +150,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
         uid: 0,
         gid: 0,
         filterFlags: 0,
+        watched: NOTHING_WATCHED,
         rlimits: NOTHING,
         outer: NOTHING,
         inner: NOTHING,

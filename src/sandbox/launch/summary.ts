@@ -3,6 +3,7 @@ import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import { hasOwnView } from "../policy/view.js";
+import type { LimitPlan } from "./limits.js";
 import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
 
@@ -14,6 +15,7 @@ export function mechanismsOf(
   network: NetworkPlan,
   filter: FilterPolicy,
   metadata: MetadataPlan,
+  planned: LimitPlan,
 ): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   const each = (list: readonly unknown[], field: string, mechanism: (index: number) => string) => {
@@ -64,7 +66,7 @@ export function mechanismsOf(
   each(holds.triggers, "spec.holds.triggers", () => "seccomp notification");
   each(rules, "spec.rules", () => "engine");
   if (limits.openFiles > 0) found.set("spec.limits.open_files", "rlimit, per process");
-  if (limits.cpuTimeMs > 0) found.set("spec.limits.cpu_time", "rlimit, per process");
+  for (const [field, mechanism] of planned.mechanisms) found.set(`spec.limits.${field}`, mechanism);
   if (mediation.holdOpen === "writes") found.set("opens for reading", "landlock, not notified");
   return new Map([...found].filter(([, mechanism]) => mechanism !== ""));
 }

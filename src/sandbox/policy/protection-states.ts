@@ -53,6 +53,8 @@ function unavailable(protection: Protection, message: string): SandboxError {
   });
 }
 
+const NO_CHILDREN = "the kernel has no /proc/<pid>/task/<tid>/children (CONFIG_PROC_CHILDREN), or /proc is not mounted";
+
 const LANDLOCK_SINCE: Readonly<Partial<Record<Protection, number>>> = {
   landlock_fs: 1,
   landlock_refer: 2,
@@ -91,10 +93,10 @@ function missingReason(protection: Protection, host: HostFeatures): string | und
     case "pidfd_getfd":
       return given(host.pidfdGetfd, "this host refuses pidfd_getfd");
     case "memory_limit":
-      return "limits.memory_bytes needs control groups, which come with a later version";
+      return given(host.listsChildren, NO_CHILDREN);
     case "process_limit":
-      return "limits.processes needs control groups, which come with a later version";
+      return given(host.listsChildren, NO_CHILDREN);
     case "cpu_limit":
-      return "limits.cpu_millis needs control groups, which come with a later version";
+      return "limits.cpu_millis needs a delegated control group with the cpu controller, which this version does not use";
   }
 }

@@ -2,6 +2,8 @@ import {
   EXITED,
   FAILED,
   HELLO,
+  LIMIT_REPORT,
+  LIMITS,
   MESSAGE,
   MESSAGE_TYPE,
   READY,
@@ -33,7 +35,12 @@ export type WardenMessage =
       readonly argument: string;
     }
   | { readonly kind: "exited"; readonly launchId: LaunchId; readonly exit: WaitStatus }
-  | { readonly kind: "gone"; readonly launchId: LaunchId };
+  | { readonly kind: "gone"; readonly launchId: LaunchId }
+  /** It reached a limit; unless that is `tasks_full` it is being killed, and its exits follow. */
+  | { readonly kind: "limit"; readonly launchId: LaunchId; readonly limit: SandboxLimit };
+
+/** `unseen`: whether it keeps to its limits cannot be seen any more; `tasks_full`: the kernel refuses more. */
+export type SandboxLimit = Exclude<(typeof LIMITS)[number], "none">;
 
 /** When a launch entered a stage, from its first one. */
 export interface StageTime {
@@ -105,6 +112,10 @@ export function parseWardenMessage(packet: Buffer): WardenMessage {
     }
     case MESSAGE_TYPE.gone:
       return { kind: "gone", launchId };
+    case MESSAGE_TYPE.limit: {
+      const limit = LIMITS[packet.readUInt32LE(LIMIT_REPORT.at.limit)];
+      return { kind: "limit", launchId, limit: limit === undefined || limit === "none" ? "unseen" : limit };
+    }
     default:
       throw new Error(`the warden sent a message of unknown type ${type}`);
   }

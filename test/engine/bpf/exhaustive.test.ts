@@ -37,6 +37,7 @@ const VALUES: { readonly [Field in keyof FilterPolicy]: readonly FilterPolicy[Fi
   metadata: ["refuse", "engine", "allow"],
   watch: ["refuse", "engine", "allow"],
   checkpointable: [false, true],
+  memoryFiles: [false, true],
   holdOpen: ["none", "writes", "all"],
   notified: [
     new Set<string>(),

@@ -27,6 +27,7 @@ const TIGHT: FilterPolicy = {
   metadata: "refuse",
   watch: "refuse",
   checkpointable: false,
+  memoryFiles: false,
   holdOpen: "none",
   notified: new Set(),
 };
@@ -38,6 +39,7 @@ const OPEN: FilterPolicy = {
   listen: true,
   metadata: "allow",
   watch: "allow",
+  memoryFiles: true,
 };
 
 type Outcome = "allow" | "notify" | "kill" | number;

@@ -65,6 +65,7 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
   },
   mknod: node(1),
   mknodat: node(2),
+  memfd_create: (_, { memoryFiles }) => (memoryFiles ? "allow" : ENOSYS),
   openat2: (_, { holdOpen }) => (holdOpen === "none" ? "allow" : ENOSYS),
   sched_setparam: ownPid,
   sched_setscheduler: ownPid,

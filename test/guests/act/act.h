@@ -25,6 +25,7 @@ extern const struct act process_acts[];
 extern const struct act kernel_acts[];
 extern const struct act inspect_acts[];
 extern const struct act burst_acts[];
+extern const struct act memory_acts[];
 extern const struct act alias_acts[];
 extern const struct act metadata_acts[];
 extern const struct act attribute_acts[];

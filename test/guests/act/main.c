@@ -6,7 +6,7 @@
 #include <string.h>
 
 static const struct act *const groups[] = {
-	file_acts, network_acts, process_acts, kernel_acts, inspect_acts, burst_acts,
+	file_acts, network_acts, process_acts, kernel_acts, inspect_acts, burst_acts, memory_acts,
 	alias_acts, metadata_acts, attribute_acts,
 };
 

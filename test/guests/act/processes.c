@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <pthread.h>
 #include <linux/sched.h>
 #include <sys/ptrace.h>
 #include <sys/resource.h>
@@ -179,7 +180,66 @@ static int fork_many(int count, char **arguments)
 	return report(pid < 0 ? -1 : 0);
 }
 
+static void *sleep_in_thread(void *unused)
+{
+	for (;;)
+		pause();
+	return unused;
+}
+
+/* A process more, which sleeps. Returns a negative number when there is none. */
+static long one_more(const char *kind)
+{
+	pthread_t thread;
+	long pid;
+
+	if (strcmp(kind, "thread") == 0) {
+		errno = pthread_create(&thread, NULL, sleep_in_thread, NULL);
+		return errno == 0 ? 1 : -1;
+	}
+	if (strcmp(kind, "fork") == 0)
+		pid = fork();
+#ifdef SYS_fork
+	else if (strcmp(kind, "raw-fork") == 0)
+		pid = syscall(SYS_fork);
+#endif
+	else
+		pid = syscall(SYS_clone, SIGCHLD, 0, 0, 0, 0);
+	if (pid != 0)
+		return pid;
+	if (strcmp(kind, "setsid") == 0)
+		setsid();
+	for (;;)
+		pause();
+}
+
+/*
+ * Makes tasks of a kind until that is refused or there are so many; none of them ends. Prints how many there were,
+ * then the errno. It sleeps with "stay", and unless with "end" when nothing was refused.
+ */
+static int bomb(int count, char **arguments)
+{
+	int most = atoi(arguments[1]);
+	int made = 0;
+	long result = 0;
+
+	while (made < most && (result = one_more(arguments[0])) > 0)
+		made++;
+	if (result > 0 && !(count > 2 && strcmp(arguments[2], "end") == 0))
+		for (;;)
+			pause();
+	printf("%d\n", made);
+	report(result);
+	if (count > 2 && strcmp(arguments[2], "stay") == 0)
+		for (;;)
+			pause();
+	fflush(stdout);
+	kill(0, SIGKILL);
+	return 0;
+}
+
 const struct act process_acts[] = {
+	{ "bomb", 2, bomb },
 	{ "kill", 2, kill_process },
 	{ "killall", 0, kill_all },
 	{ "ptrace", 1, ptrace_process },

@@ -42,6 +42,7 @@ describe("a file that is shown to a sandbox", () => {
         settled: fail,
         grantUsed: fail,
         grantEnded: fail,
+        limited: fail,
         lost: fail,
         error: fail,
         failed: fail,

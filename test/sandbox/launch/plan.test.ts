@@ -167,12 +167,26 @@ describe("an encoded plan", () => {
     assert.equal(none.get(0), undefined);
     const some = limits({ limits: { openFiles: 64, cpuTimeMs: 1500 } });
     assert.deepEqual(some.get(7), [64n, 64n]);
-    assert.deepEqual(some.get(0), [2n, 3n]);
+    assert.deepEqual(some.get(0), [4n, 4n], "above what is watched, which should be first");
     assert.deepEqual(
       limits({ limits: { openFiles: 1_000_000 } }).get(7),
       [4096n, 4096n],
       "no more than the service has",
     );
+  });
+
+  it("lets the kernel refuse processes in a user namespace where it does not exempt the user, and watches elsewhere", () => {
+    const flags = PLAN_FLAG.init | PLAN_FLAG.newUserNamespace;
+    const user = compile({ limits: { processes: 5 } }, { uid: 1000, mountNamespaces: false }).plan;
+    assert.equal(user.flags & flags, flags);
+    assert.deepEqual(user.watched, { memoryBytes: 0n, cpuTimeMs: 0, maxTasks: 6, tasksKept: true });
+    for (const host of [{ uid: 0 }, { uid: 1000, userNamespaces: false }]) {
+      const { plan, summary } = compile({ limits: { processes: 5 } }, host);
+      assert.equal(plan.flags & flags, PLAN_FLAG.init);
+      assert.equal(plan.watched.tasksKept, false);
+      assert.match(summary.mechanisms.get("spec.limits.processes") ?? "", /watched/);
+    }
+    assert.equal(compile().plan.flags & PLAN_FLAG.init, 0, "nothing is watched without a limit");
   });
 
   it("for one more process says only what that process is", () => {
@@ -491,10 +505,11 @@ describe("what a host or this version cannot enforce", () => {
   });
 
   it("refuses limits that need control groups, unless they may be missing", () => {
-    assert.equal(refusal({ limits: { memoryBytes: 1n } }).metadata.protection, "memory_limit");
-    assert.equal(refusal({ limits: { processes: 5 } }).metadata.protection, "process_limit");
+    const host = { listsChildren: false };
+    assert.equal(refusal({ limits: { memoryBytes: 1n } }, host).metadata.protection, "memory_limit");
+    assert.equal(refusal({ limits: { processes: 5 } }, host).metadata.protection, "process_limit");
     assert.equal(refusal({ limits: { cpuMillis: 500 } }).metadata.protection, "cpu_limit");
-    const degraded = compile({ limits: { processes: 5 }, protections: { mayDegrade: ["process_limit"] } });
+    const degraded = compile({ limits: { processes: 5 }, protections: { mayDegrade: ["process_limit"] } }, host);
     assert.equal(degraded.protections.get("process_limit"), "degraded");
   });
 

@@ -641,34 +641,42 @@ export const CredentialUseSchema: GenMessage<CredentialUse> = /*@__PURE__*/
 
 /**
  * Resource limits. Zero means none. A limit that this host cannot enforce refuses the spawn with
- * PROTECTION_UNAVAILABLE, naming what is missing.
+ * PROTECTION_UNAVAILABLE, naming what is missing. Each that is reached is an event (LimitReached); where it ends the
+ * sandbox, its processes end with the cause END_CAUSE_LIMIT.
  *
  * @generated from message sandgate.v1.Limits
  */
 export type Limits = Message<"sandgate.v1.Limits"> & {
   /**
-   * Memory of all processes together, in bytes.
+   * Memory of all processes together, in bytes: anonymous pages, swapped out or not, with those that several share
+   * counted once, and shared anonymous memory up to the furthest byte ever mapped. Reserved addresses and pages of
+   * files do not count. The service looks twenty times a second; beyond the limit everything is killed with SIGKILL,
+   * so that a program may exceed it by what it can write in some 50 milliseconds. Files in memory would belong to no
+   * process: memfd_create answers ENOSYS, and a writable tree in a tmpfs refuses the spawn; a private /tmp has a
+   * size of its own.
    *
    * @generated from field: uint64 memory_bytes = 1;
    */
   memoryBytes: bigint;
 
   /**
-   * Processes at a time.
+   * Processes and threads at a time, those that ended and were not waited for included. Where the service does not
+   * run as root and may make user namespaces the kernel refuses more with EAGAIN. Elsewhere, as the kernel exempts
+   * root, the service looks a hundred times a second, and a sandbox that has more is killed.
    *
    * @generated from field: uint32 processes = 2;
    */
   processes: number;
 
   /**
-   * Open descriptors per process (RLIMIT_NOFILE).
+   * Open descriptors per process (RLIMIT_NOFILE, soft and hard).
    *
    * @generated from field: uint32 open_files = 3;
    */
   openFiles: number;
 
   /**
-   * CPU share in thousandths of one core.
+   * CPU share in thousandths of one core. This version cannot enforce it.
    *
    * @generated from field: uint32 cpu_millis = 4;
    */
@@ -682,7 +690,8 @@ export type Limits = Message<"sandgate.v1.Limits"> & {
   diskBytes: bigint;
 
   /**
-   * CPU time of all processes together.
+   * CPU time of all processes together, those that ended included. Looked at twenty times a second; beyond it
+   * everything is killed. Of processes whose parent ignores their end (SIGCHLD) it counts what they were seen to use.
    *
    * @generated from field: google.protobuf.Duration cpu_time = 6;
    */
@@ -784,7 +793,8 @@ export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
  *  - landlock_refer: files move between directories only where both permit it.
  *  - seccomp_notify: the system-call filter, and held calls.
  *  - wait_killable: an ordinary signal does not disturb a call that is held.
- *  - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole; this version has none of them.
+ *  - memory_limit, process_limit: limits of the sandbox as a whole.
+ *  - cpu_limit: a share of the processors; this version has no way to enforce it.
  *  - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
  *  - user_namespace: a user namespace of its own, where the service does not run as root.
  *  - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
