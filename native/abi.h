@@ -205,6 +205,7 @@ struct sg_plan {
 	struct sg_span filter;   /* array of struct sock_filter */
 	struct sg_span denied;   /* struct sg_path_rule each, of what is refused; to be surveyed */
 	struct sg_span mounts;   /* struct sg_mount and its strings, repeated; at most SG_MAX_MOUNTS */
+	struct sg_span whole;    /* likewise, of what the program is granted where `inner` leaves out what leads to denied paths */
 	uint64_t memory_bytes;   /* INIT: of all processes together, watched by it; 0: no limit */
 	uint64_t cpu_time_us;    /* INIT: likewise */
 	uint32_t max_tasks;      /* INIT: likewise, helpers included */
@@ -387,7 +388,20 @@ enum sg_act {
 	SG_ACT_SETXATTR = 4,    /* name, value, options: of setxattr(2) */
 	SG_ACT_REMOVEXATTR = 5, /* name */
 	SG_ACT_WATCH = 6,       /* second descriptor: the inotify instance; options: the mask. What may be read can be watched. */
+	/* What the kernel refuses only because a denied path lies beyond: SG_ACT_LEAVE for everything else. */
+	SG_ACT_OPEN = 7,        /* options: the caller's open flags; the reply carries the descriptor */
+	SG_ACT_MKDIR = 8,
+	SG_ACT_MKNOD = 9,
+	SG_ACT_RMDIR = 10,
+	SG_ACT_UNLINK = 11,
+	SG_ACT_SYMLINK = 12,    /* value: what the link says */
+	SG_ACT_LINK = 13,       /* second descriptor and value: where the new link's path starts, and the path */
+	SG_ACT_RENAME = 14,     /* likewise; options: of renameat2(2) */
+	SG_ACT_TRUNCATE = 15,   /* times[0]: the length */
 };
+
+/* The error of an act that the kernel itself decides rightly: the call is to run as it was issued. */
+#define SG_ACT_LEAVE 4095
 
 #define SG_ACT_NOFOLLOW (1u << 0)   /* a link itself, not what it leads to */
 #define SG_ACT_DESCRIPTOR (1u << 1) /* the first descriptor is the file; there is no path */

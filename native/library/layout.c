@@ -30,7 +30,7 @@ static const struct member members[] = {
 	MEMBER(sg_plan, uid), MEMBER(sg_plan, gid), MEMBER(sg_plan, umask), MEMBER(sg_plan, filter_flags),
 	MEMBER(sg_plan, argv), MEMBER(sg_plan, envp), MEMBER(sg_plan, search), MEMBER(sg_plan, cwd),
 	MEMBER(sg_plan, rlimits), MEMBER(sg_plan, outer), MEMBER(sg_plan, inner), MEMBER(sg_plan, filter),
-	MEMBER(sg_plan, denied), MEMBER(sg_plan, mounts),
+	MEMBER(sg_plan, denied), MEMBER(sg_plan, mounts), MEMBER(sg_plan, whole),
 	MEMBER(sg_plan, memory_bytes), MEMBER(sg_plan, cpu_time_us),
 	MEMBER(sg_plan, max_tasks), MEMBER(sg_plan, tasks_kept),
 	WHOLE(sg_rlimit), MEMBER(sg_rlimit, resource), MEMBER(sg_rlimit, soft), MEMBER(sg_rlimit, hard),

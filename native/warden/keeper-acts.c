@@ -16,23 +16,8 @@
 #include <unistd.h>
 
 #include "../kernel.h"
-#include "keeper.h"
+#include "acts.h"
 #include "resolve.h"
-
-/* A request for an act, taken apart. */
-struct act {
-	struct sg_keeper_act head;
-	uint32_t flags;
-	mode_t mode;
-	char path[PATH_MAX];
-	char name[NAME_MAX + 1];
-	const void *value;
-	int directory_fd; /* or the file itself; owned by the request's handler, like the next */
-	int other_fd;
-	int fd; /* of the file */
-	bool is_link;
-	char link[32]; /* its path in /proc, which leads to it and no further */
-};
 
 static int copy_string(const char **bytes, size_t *left, uint32_t length, char *ret_string, size_t size)
 {
@@ -57,8 +42,10 @@ static int take_apart(const struct request *request, struct act *act)
 		return -EINVAL;
 	left = request->head->length - sizeof(act->head);
 	memcpy(&act->head, request->bytes, sizeof(act->head));
+	act->op_id = request->head->op_id;
 	act->flags = request->head->flags;
 	act->mode = request->head->mode & 07777;
+	act->umask = request->head->umask & 0777;
 	r = copy_string(&bytes, &left, act->head.path, act->path, sizeof(act->path));
 	if (r == 0)
 		r = copy_string(&bytes, &left, act->head.name, act->name, sizeof(act->name));
@@ -101,24 +88,26 @@ static bool is_open_for_writing(int fd)
  */
 static int may_change(struct keeper *keeper, const struct act *act)
 {
-	uint64_t access;
-	int r = find_rights(keeper->grants, act->fd, &access);
+	struct rights rights;
+	int r = find_rights(keeper->grants, act->fd, &rights);
 
+	if (r == -EACCES)
+		return -EPERM;
 	if (r == -ENOENT)
 		return (act->flags & SG_ACT_DESCRIPTOR) && is_open_for_writing(act->fd) ? 0 : -EPERM;
 	if (r < 0)
 		return r;
-	return access & LL_FS_MAKE_REG ? 0 : -EPERM;
+	return rights.whole & LL_FS_MAKE_REG ? 0 : -EPERM;
 }
 
 static int may_watch(struct keeper *keeper, const struct act *act)
 {
-	uint64_t access;
-	int r = find_rights(keeper->grants, act->fd, &access);
+	struct rights rights;
+	int r = find_rights(keeper->grants, act->fd, &rights);
 
 	if (r < 0)
 		return r == -ENOENT ? -EACCES : r;
-	return access & (LL_FS_READ_FILE | LL_FS_READ_DIR) ? 0 : -EACCES;
+	return rights.whole & (LL_FS_READ_FILE | LL_FS_READ_DIR) ? 0 : -EACCES;
 }
 
 static long change_mode(const struct act *act)
@@ -166,10 +155,11 @@ static long watch(const struct act *act)
 	return inotify_add_watch(act->other_fd, act->link, act->head.options & ~(uint32_t)IN_DONT_FOLLOW);
 }
 
+/* Acts on what a file is known by: each on the pinned inode, once it was judged. */
 static const struct {
 	int (*judge)(struct keeper *keeper, const struct act *act);
 	long (*carry_out)(const struct act *act); /* 0 or more, or -1 with errno */
-} acts[] = {
+} pinned_acts[] = {
 	[SG_ACT_CHMOD] = {may_change, change_mode},
 	[SG_ACT_CHOWN] = {may_change, change_owner},
 	[SG_ACT_UTIME] = {may_change, change_times},
@@ -178,15 +168,26 @@ static const struct {
 	[SG_ACT_WATCH] = {may_watch, watch},
 };
 
+static long (*const path_acts[])(struct keeper *keeper, struct act *act) = {
+	[SG_ACT_OPEN] = act_open,	[SG_ACT_MKDIR] = act_mkdir,   [SG_ACT_MKNOD] = act_mknod,
+	[SG_ACT_RMDIR] = act_rmdir,	[SG_ACT_UNLINK] = act_unlink, [SG_ACT_SYMLINK] = act_symlink,
+	[SG_ACT_LINK] = act_link,	[SG_ACT_RENAME] = act_rename, [SG_ACT_TRUNCATE] = act_truncate,
+};
+
+#define COUNT(array) (sizeof(array) / sizeof(*(array)))
+
 /* Returns what the call did, or a negative errno. */
 static long carry_out(struct keeper *keeper, struct act *act)
 {
+	const uint32_t kind = act->head.act;
 	cleanup_close int fd = -1;
 	struct stat status;
 	long result;
 	int r;
 
-	if (act->head.act >= sizeof(acts) / sizeof(*acts) || acts[act->head.act].judge == NULL)
+	if (kind < COUNT(path_acts) && path_acts[kind] != NULL)
+		return path_acts[kind](keeper, act);
+	if (kind >= COUNT(pinned_acts) || pinned_acts[kind].judge == NULL)
 		return -EINVAL;
 	r = pin(act, &fd);
 	if (r < 0)
@@ -196,10 +197,10 @@ static long carry_out(struct keeper *keeper, struct act *act)
 	act->fd = fd;
 	act->is_link = S_ISLNK(status.st_mode);
 	snprintf(act->link, sizeof(act->link), "/proc/self/fd/%d", fd);
-	r = acts[act->head.act].judge(keeper, act);
+	r = pinned_acts[kind].judge(keeper, act);
 	if (r < 0)
 		return r;
-	result = acts[act->head.act].carry_out(act);
+	result = pinned_acts[kind].carry_out(act);
 	return result < 0 ? -errno : result;
 }
 
@@ -207,13 +208,16 @@ void handle_act(struct keeper *keeper, struct request *request)
 {
 	cleanup_close int directory_fd = take_fd(request->packet, 0);
 	cleanup_close int other_fd = take_fd(request->packet, 1);
-	struct act act = {.directory_fd = directory_fd, .other_fd = other_fd};
+	struct act act = {.directory_fd = directory_fd, .other_fd = other_fd, .ret_opened = -1};
 	struct sg_keeper_reply message = {.op = request->head->op, .op_id = request->head->op_id};
 	long result = take_apart(request, &act);
 
 	if (result == 0)
 		result = carry_out(keeper, &act);
+	if (result == -EINPROGRESS)
+		return;
 	message.error = result < 0 ? (int32_t)result : 0;
 	message.flags = result < 0 ? 0 : (uint32_t)result;
-	reply(keeper, &message, sizeof(message), -1);
+	reply(keeper, &message, sizeof(message), act.ret_opened);
+	close_fd(&act.ret_opened);
 }

@@ -114,12 +114,27 @@ static int open_temporary(int directory_fd, int flags, mode_t mode)
 	return fd < 0 ? -errno : fd;
 }
 
-/* Creates pin->name, or opens what appeared there since. */
-static int open_new(struct keeper *keeper, const struct pin *pin, int flags, mode_t mode)
+/* 0, or -EACCES for what is denied whoever asks. */
+static int check_denied(struct keeper *keeper, int fd, const char *name)
+{
+	struct rights rights;
+	int r;
+
+	if (keeper->grants->place_count == 0)
+		return 0;
+	r = name == NULL ? find_rights(keeper->grants, fd, &rights)
+			 : find_rights_at(keeper->grants, fd, name, &rights);
+	return r == -ENOENT ? 0 : r;
+}
+
+/* Creates a name, or opens what appeared there since. */
+static int open_new(struct keeper *keeper, uint64_t op_id, int directory_fd, const char *name, int flags,
+		    mode_t mode)
 {
 	cleanup_close int fd =
-		openat(pin->fd, pin->name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
+		openat(directory_fd, name, flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC | O_NOCTTY, mode);
 	int opened = fd;
+	int r;
 
 	if (opened >= 0) {
 		fd = -1;
@@ -127,10 +142,23 @@ static int open_new(struct keeper *keeper, const struct pin *pin, int flags, mod
 	}
 	if (errno != EEXIST || (flags & O_EXCL))
 		return -errno;
-	fd = openat(pin->fd, pin->name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	fd = openat(directory_fd, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
 	if (fd < 0)
 		return -errno;
-	return open_existing(keeper, pin->op_id, &fd, flags);
+	r = check_denied(keeper, fd, NULL);
+	return r < 0 ? r : open_existing(keeper, op_id, &fd, flags);
+}
+
+int open_pinned(struct keeper *keeper, uint64_t op_id, int *fd, const char *name, int flags, mode_t mode)
+{
+	int r = check_denied(keeper, *fd, name);
+
+	if (r < 0)
+		return r;
+	if (name == NULL)
+		return (flags & O_TMPFILE) == O_TMPFILE ? open_temporary(*fd, flags, mode)
+							: open_existing(keeper, op_id, fd, flags);
+	return flags & O_CREAT ? open_new(keeper, op_id, *fd, name, flags, mode) : -ENOENT;
 }
 
 void handle_open(struct keeper *keeper, struct request *request)
@@ -138,7 +166,6 @@ void handle_open(struct keeper *keeper, struct request *request)
 	const struct sg_keeper_request *head = request->head;
 	struct pin *pin = find_pin(&keeper->pins, head->op_id);
 	cleanup_close int opened = -1;
-	int flags = (int)head->flags;
 	int r;
 
 	if (pin == NULL) {
@@ -146,15 +173,8 @@ void handle_open(struct keeper *keeper, struct request *request)
 		return;
 	}
 	umask(head->umask & 0777);
-	if (pin->exists && (flags & O_TMPFILE) == O_TMPFILE) {
-		r = open_temporary(pin->fd, flags, head->mode & 07777);
-	} else if (pin->exists) {
-		r = open_existing(keeper, head->op_id, &pin->fd, flags);
-	} else if (flags & O_CREAT) {
-		r = open_new(keeper, pin, flags, head->mode & 07777);
-	} else {
-		r = -ENOENT;
-	}
+	r = open_pinned(keeper, head->op_id, &pin->fd, pin->exists ? NULL : pin->name, (int)head->flags,
+			head->mode & 07777);
 	release_pin(pin);
 	if (r == -EINPROGRESS)
 		return;

@@ -250,6 +250,8 @@ void run_keeper(const struct launch_setup *setup, struct grants *grants, const v
 	sigaddset(&terminate, SIGTERM);
 	sigprocmask(SIG_SETMASK, &terminate, NULL);
 	settle(setup, &keeper);
+	if (note_denied(grants) < 0)
+		must_end = 1;
 	while (!must_end) {
 		struct pollfd wait[4] = {{.fd = KILL_FD, .events = POLLIN},
 					 {.fd = ENGINE_FD, .events = POLLIN},

@@ -60,6 +60,13 @@ void tell_answers(struct keeper *keeper);
 /* Replies to a send that was done in a thread, and frees its message. */
 void reply_sent(struct keeper *keeper, struct job *job);
 
+/*
+ * Opens what is pinned, as open(2) would: a file, or with a name what is or comes to be in the directory. What is
+ * denied is refused. *fd is taken where a thread goes on with it.
+ * Returns a descriptor, -EINPROGRESS when the thread replies, or another negative errno.
+ */
+int open_pinned(struct keeper *keeper, uint64_t op_id, int *fd, const char *name, int flags, mode_t mode);
+
 /* Operations; each replies when it is done, unless abi.h says that it does not. */
 void handle_resolve(struct keeper *keeper, struct request *request);
 void handle_open(struct keeper *keeper, struct request *request);

@@ -129,12 +129,12 @@ static int check_ruleset(const struct sg_ruleset *ruleset, size_t size)
 	return 0;
 }
 
-static int count_denied(const struct sg_path_rule *denied, size_t size, size_t *ret_count)
+static int count_rules(const struct sg_path_rule *rules, size_t size, size_t *ret_count)
 {
 	size_t count = 0;
 
 	for (size_t at = 0; at < size; count++) {
-		ssize_t rule_size = check_path_rule((const void *)((const char *)denied + at), size - at);
+		ssize_t rule_size = check_path_rule((const void *)((const char *)rules + at), size - at);
 
 		if (rule_size < 0)
 			return (int)rule_size;
@@ -192,7 +192,7 @@ static int count_mounts(const struct sg_mount *mounts, size_t size)
 int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *ret_plan)
 {
 	struct plan plan = {0};
-	const void *argv, *envp, *search, *cwd, *rlimits, *outer, *inner, *filter, *denied, *mounts;
+	const void *argv, *envp, *search, *cwd, *rlimits, *outer, *inner, *filter, *denied, *mounts, *whole;
 	size_t used = 0;
 	int r;
 
@@ -219,7 +219,9 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	filter = locate(head, size, &head->filter);
 	denied = locate(head, size, &head->denied);
 	mounts = locate(head, size, &head->mounts);
-	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter || !denied || !mounts)
+	whole = locate(head, size, &head->whole);
+	if (!argv || !envp || !search || !cwd || !rlimits || !outer || !inner || !filter || !denied || !mounts ||
+	    !whole)
 		return -EINVAL;
 	if (head->rlimits.length % sizeof(struct sg_rlimit) != 0 ||
 	    head->filter.length % sizeof(struct sock_filter) != 0)
@@ -235,7 +237,9 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	if (r == 0 && head->inner.length > 0)
 		r = check_ruleset(inner, head->inner.length);
 	if (r == 0)
-		r = count_denied(denied, head->denied.length, &plan.denied_count);
+		r = count_rules(denied, head->denied.length, &plan.denied_count);
+	if (r == 0)
+		r = count_rules(whole, head->whole.length, &plan.whole_count);
 	if (r == 0)
 		r = count_mounts(mounts, head->mounts.length);
 	if (r < 0)
@@ -257,6 +261,7 @@ int load_plan(const struct sg_plan *head, size_t size, int memfd, struct plan *r
 	plan.inner_size = head->inner.length;
 	plan.filter = filter;
 	plan.denied = denied;
+	plan.whole = whole;
 	plan.filter_length = head->filter.length / sizeof(struct sock_filter);
 	plan.mounts = r > 0 ? mounts : NULL;
 	plan.mount_count = (size_t)r;

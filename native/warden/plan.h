@@ -29,6 +29,8 @@ struct plan {
 	size_t denied_count;
 	const struct sg_mount *mounts; /* NULL when there are none */
 	size_t mount_count;
+	const struct sg_path_rule *whole; /* likewise; none: what is granted is the inner layer */
+	size_t whole_count;
 };
 
 /* The rule behind one that has been checked; its path's bytes lie between. */

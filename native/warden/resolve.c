@@ -254,3 +254,17 @@ int resolve_path(int directory_fd, const char *path, int flags, struct place *re
 		close_fd(&place->fd);
 	return r;
 }
+
+int resolve_parent(int directory_fd, const char *path, char ret_name[NAME_MAX + 1], bool *ret_slashed)
+{
+	char parent[PATH_MAX];
+	int r;
+
+	if (path[0] == '\0')
+		return -ENOENT;
+	r = split_last(path, parent, ret_name);
+	if (r < 0 || r == LAST_DIRECTORY)
+		return r < 0 ? r : -EISDIR;
+	*ret_slashed = r == LAST_SLASHED;
+	return open_place(directory_fd, parent, O_DIRECTORY);
+}

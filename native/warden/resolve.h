@@ -23,4 +23,10 @@ struct place {
  */
 int resolve_path(int directory_fd, const char *path, int flags, struct place *ret_place);
 
+/*
+ * Resolves all of a path but its last name, with which it must end; slashes after it are no part of the name.
+ * Returns a descriptor (O_PATH) of the directory, or a negative errno.
+ */
+int resolve_parent(int directory_fd, const char *path, char ret_name[NAME_MAX + 1], bool *ret_slashed);
+
 #endif

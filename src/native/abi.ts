@@ -41,7 +41,7 @@ export const SHAPE = layout(8, { kind: 0, arg: 1, length_arg: 2, limit: 4 });
 export const MESSAGE = layout(16, { type: 0, size: 4, launch_id: 8 });
 
 /** A span is two 32-bit words: offset from the plan's start, length in bytes. */
-export const PLAN = layout(152, {
+export const PLAN = layout(160, {
   sandbox_id: 16,
   magic: 24,
   flags: 28,
@@ -59,10 +59,11 @@ export const PLAN = layout(152, {
   filter: 104,
   denied: 112,
   mounts: 120,
-  memory_bytes: 128,
-  cpu_time_us: 136,
-  max_tasks: 144,
-  tasks_kept: 148,
+  whole: 128,
+  memory_bytes: 136,
+  cpu_time_us: 144,
+  max_tasks: 152,
+  tasks_kept: 156,
 });
 
 export const RLIMIT = layout(24, { resource: 0, soft: 8, hard: 16 });
@@ -204,7 +205,25 @@ export const KEEPER_OP = {
   send: 9,
 } as const;
 /** What an act does; native/abi.h, enum sg_act. */
-export const ACT = { chmod: 1, chown: 2, utime: 3, setxattr: 4, removexattr: 5, watch: 6 } as const;
+export const ACT = {
+  chmod: 1,
+  chown: 2,
+  utime: 3,
+  setxattr: 4,
+  removexattr: 5,
+  watch: 6,
+  open: 7,
+  mkdir: 8,
+  mknod: 9,
+  rmdir: 10,
+  unlink: 11,
+  symlink: 12,
+  link: 13,
+  rename: 14,
+  truncate: 15,
+} as const;
+/** The error of an act that is the kernel's to decide. */
+export const ACT_LEAVE = 4095;
 export const ACT_FLAG = { noFollow: 1 << 0, descriptor: 1 << 1, opened: 1 << 2 } as const;
 export const ACT_VALUE_LIMIT = 65536;
 export const SEND_CONTROL_LIMIT = 4096;

@@ -16,6 +16,9 @@ const SAFE: Readonly<Record<string, Readonly<Partial<Record<ContinueReason, stri
     launch: "the launcher's own execve, before any code of the program ran",
     accepted_race: "a decider was told that the arguments are racy, and no such allowance is remembered",
   },
+  "sandbox/handlers/path-act.ts": {
+    kernel_decides: "the program's own Landlock layer refuses everything that is denied, whatever the call says then",
+  },
   "sandbox/handlers/registers.ts": {
     registers_only: "the verdict is on the number and the registers, which the kernel holds",
   },

@@ -10,6 +10,8 @@ import { ACTION, ALLOW, canReturn, NOTIFY, refuse, replaceAllow, type Tree } fro
 
 export interface FilterPolicy extends Omit<RegisterPolicy, "openat2"> {
   readonly arch: Arch;
+  /** All calls that open, make, move or remove files are notified: what the kernel refuses may be granted. */
+  readonly paths: boolean;
   /** Opens of files that are notified. openat2, whose flags are in memory, then answers ENOSYS. */
   readonly holdOpen: "none" | "writes" | "all";
   /** Calls of which every allowed form is notified; siblings included by the caller. */
@@ -59,7 +61,8 @@ function treeOf(row: SyscallRow, policy: FilterPolicy): Tree {
   const tree = baseTree(row, policy);
   const open = openTree(row.name, policy);
   if (open !== undefined) return open;
-  return policy.notified.has(row.name) ? replaceAllow(tree, NOTIFY) : tree;
+  const isNotified = policy.notified.has(row.name) || (policy.paths && PATH_CALLS.includes(row.name));
+  return isNotified ? replaceAllow(tree, NOTIFY) : tree;
 }
 
 function baseTree({ name, treatment }: SyscallRow, policy: FilterPolicy): Tree {
@@ -71,12 +74,22 @@ function baseTree({ name, treatment }: SyscallRow, policy: FilterPolicy): Tree {
         ? NOTIFY
         : refuse(treatment.errno);
     case "registers":
-      return registerTree(treatment.rule, { ...policy, openat2: policy.holdOpen === "none" });
+      return registerTree(treatment.rule, { ...policy, openat2: heldOpens(policy) === "none" });
   }
 }
 
+function heldOpens({ holdOpen, paths }: FilterPolicy): FilterPolicy["holdOpen"] {
+  return paths ? "all" : holdOpen;
+}
+
+/** Calls that make, move, remove or cut files by their paths; opens have rules of their own. */
+export const PATH_CALLS: readonly string[] = ["mkdir", "mknod", "rename", "link", "symlink", "unlink"]
+  .flatMap(syscallSiblings)
+  .concat("truncate");
+
 /** Undefined for calls other than opens, and where opens are not notified. */
-function openTree(name: string, { holdOpen }: FilterPolicy): Tree | undefined {
+function openTree(name: string, policy: FilterPolicy): Tree | undefined {
+  const holdOpen = heldOpens(policy);
   if (holdOpen === "none") return undefined;
   const opens = holdOpen === "all" ? whenOpens : whenOpenWrites;
   switch (name) {

@@ -193,13 +193,15 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     if (!expected.has(launchId)) takeMessages();
     const expectation = expected.get(launchId);
     expected.delete(launchId);
-    const [go, listener, keeper, ...files] = fds;
+    const [go, ...others] = fds;
     if (expectation === undefined) {
       for (const fd of fds) closeSync(fd);
       return;
     }
     const { sandbox } = expectation;
-    sandbox.shownFiles.push(...files);
+    const listener = sandbox.policy.hasListener && others.length > 0 ? others.shift() : undefined;
+    const keeper = others.shift();
+    sandbox.shownFiles.push(...others);
     try {
       // A full descriptor table makes the kernel drop what it cannot pass on.
       if (go === undefined) throw new Error("the warden's descriptors did not arrive; this process may have too many");

@@ -70,7 +70,12 @@ export function fileActHandler(mediator: Mediator, shape: FileShape): Handler<En
         return deferred;
       }
       keeper.act({ ...act, ...file.of }, fds, (result) => {
-        waiting.answer(result.ok ? { kind: "value", value: result.value } : { kind: "errno", errno: result.errno });
+        if (!result.ok) waiting.answer({ kind: "errno", errno: result.errno });
+        else if (result.value.kind === "value") waiting.answer(result.value);
+        else {
+          tasks.close(result.value.fd); // none of these acts opens anything
+          waiting.answer(refuse);
+        }
       });
       return deferred;
     },

@@ -8,25 +8,42 @@ import { connectHandler } from "./connect.js";
 import { execveatHandler, execveHandler } from "./exec.js";
 import { metadataHandlers } from "./metadata.js";
 import { creatHandler, openatHandler, openFileHandler } from "./open.js";
+import { openActHandlers, pathActHandlers } from "./path-act.js";
 import { registersHandler } from "./registers.js";
 import { sendmmsgHandler, sendmsgHandler, sendtoHandler } from "./send.js";
 import { watchHandler } from "./watch.js";
 
 type Make = (mediator: Mediator) => Handler<EngineSandbox>;
 
+/** Opens that a trigger or rule may hold are judged as such; otherwise only what the kernel does not know of is done. */
+function opening(held: Make, name: string): Make {
+  return (mediator) => {
+    const judged = held(mediator);
+    const served = openActHandlers[name]?.(mediator);
+    return {
+      shapes: judged.shapes,
+      handle: (call, sandbox) =>
+        served !== undefined && sandbox.policy.holdOpen === "none"
+          ? served.handle(call, sandbox)
+          : judged.handle(call, sandbox),
+    };
+  };
+}
+
 /** Calls whose arguments are in memory. */
 const DECODED: Readonly<Record<string, Make>> = {
   execve: execveHandler,
   execveat: execveatHandler,
-  open: openFileHandler,
-  openat: openatHandler,
-  creat: creatHandler,
+  open: opening(openFileHandler, "open"),
+  openat: opening(openatHandler, "openat"),
+  creat: opening(creatHandler, "creat"),
   connect: connectHandler,
   sendto: sendtoHandler,
   sendmsg: sendmsgHandler,
   sendmmsg: sendmmsgHandler,
   inotify_add_watch: watchHandler,
   ...metadataHandlers,
+  ...pathActHandlers,
 };
 
 const CATEGORIES: Readonly<Record<CallCategory, readonly string[]>> = {

@@ -14,9 +14,12 @@ import { placesInside, shownTrees, type View } from "../policy/view.js";
 import { encodePathRule, type FileIdentity, type PathRule } from "./encode.js";
 import { type MountTable, readMountTable } from "./mount-table.js";
 import type { KnownPlace } from "./mounts.js";
+import { cannotEnforce } from "./refusals.js";
 
 /** Places of all denied trees, what is mounted elsewhere included. */
 const MAX_PLACES = 4096;
+/** Each is a mount. */
+const MAX_HIDDEN = 256;
 /** Entries beside denied trees and the directories that lead to them; each is a rule of the kernel. */
 const MAX_ENTRIES = 10_000;
 const MAX_ENTRIES_BYTES = 1024 * 1024;
@@ -30,18 +33,28 @@ interface DeniedPlace {
 
 export interface DeniedPlan {
   readonly places: readonly DeniedPlace[];
-  /** Paths that a mount hides, where the sandbox has a view of its own; no rule need be carved then. */
+  /**
+   * What keeps a program from them: mounts over them, and then the rules can stay whole; or rules that leave them out,
+   * with the engine to do what these leave out besides, or without.
+   */
+  readonly by: "mounts" | "engine" | "landlock";
+  /** To be covered by mounts; empty otherwise. */
   readonly hidden: readonly KnownPlace[];
   /** Rules that grant what `rules` do, without what is denied. */
   carve(rules: readonly TreeRule[]): PathRule[];
-  /** The places in writable trees: Landlock does not keep modes, owners, times and attributes from being changed. */
-  unchanged(): readonly KnownPlace[];
+  /** The same rules by the inodes of their trees, those that are denied as a whole left out. */
+  exact(rules: readonly TreeRule[]): PathRule[];
   /** For the launch, which looks through the places for files with links elsewhere. */
   encode(): Buffer;
 }
 
 /** Undefined when nothing is denied. Throws `SandboxError` naming the entry. */
-export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger, view: View): DeniedPlan | undefined {
+export function planDenied(
+  { filesystem }: SandboxSpec,
+  ledger: ProtectionLedger,
+  view: View,
+  has: { readonly mounts: boolean; readonly engine: boolean },
+): DeniedPlan | undefined {
   if (filesystem.denied.length === 0) return undefined;
   if (!ledger.need("landlock_fs")) {
     throw new SandboxError("failed_precondition", "spec.filesystem.denied: without Landlock nothing can be denied", {
@@ -52,22 +65,14 @@ export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger
   }
   const places = findPlaces(filesystem.denied, readMountTable(), view);
   if (!view.isOwn) refuseUseless(filesystem, places);
-  const trees = shownTrees(filesystem);
+  const hidden = view.isOwn ? hiddenInside(filesystem, places) : hiddenOnHost(places);
+  const byMounts = view.isOwn || (has.mounts && hidden.length <= MAX_HIDDEN);
   return {
     places,
-    hidden: view.isOwn
-      ? places.flatMap(({ path, identity }) =>
-          placesInside(trees, textOf(path)).map((inside) => ({ path: inside, identity })),
-        )
-      : [],
-    carve: (rules) => (view.isOwn ? [...rules] : carve(rules, places)),
-    unchanged() {
-      if (view.isOwn) return []; // it is hidden
-      const writable = filesystem.writable.map(realPath);
-      return places
-        .filter(({ path }) => writable.some((tree) => tree !== undefined && beneath(path, tree)))
-        .map(({ path, identity }) => ({ path: bytesOf(path), identity }));
-    },
+    by: byMounts ? "mounts" : has.engine ? "engine" : "landlock",
+    hidden: byMounts ? hidden : [],
+    carve: (rules) => carve(rules, places),
+    exact: (rules) => exact(rules, places),
     encode: () =>
       Buffer.concat(
         places.map(({ path, identity }) =>
@@ -75,6 +80,26 @@ export function planDenied({ filesystem }: SandboxSpec, ledger: ProtectionLedger
         ),
       ),
   };
+}
+
+/** What lies in another denied place is hidden with it. */
+function outermost(places: readonly DeniedPlace[]): readonly DeniedPlace[] {
+  return places.filter(({ path }) => !places.some((other) => other.path !== path && beneath(path, other.path)));
+}
+
+function hiddenOnHost(places: readonly DeniedPlace[]): KnownPlace[] {
+  return outermost(places).map(({ path, identity }) => ({ path: bytesOf(path), identity }));
+}
+
+/** Every place inside that shows one. */
+function hiddenInside(filesystem: FilesystemPolicy, places: readonly DeniedPlace[]): KnownPlace[] {
+  const trees = shownTrees(filesystem);
+  return outermost(places).flatMap(({ path, identity }) => {
+    const text = textOf(path);
+    if (byteString(text) !== path)
+      throw cannotEnforce("spec.filesystem.denied", "a path that is no text, in another view,");
+    return placesInside(trees, text).map((inside) => ({ path: inside, identity }));
+  });
 }
 
 function findPlaces(denied: readonly string[], mounts: MountTable, view: View): readonly DeniedPlace[] {
@@ -178,6 +203,16 @@ function carve(rules: readonly TreeRule[], places: readonly DeniedPlace[]): Path
     else if (!optional) carved.push({ path, access, optional }); // the launch says that it is missing
   }
   return carved;
+}
+
+function exact(rules: readonly TreeRule[], places: readonly DeniedPlace[]): PathRule[] {
+  return rules.flatMap(({ path, access }) => {
+    const real = realPath(path);
+    if (real === undefined || places.some((place) => beneath(real, place.path))) return [];
+    const status = lstatSync(bytesOf(real), { bigint: true, throwIfNoEntry: false });
+    if (status === undefined) return [];
+    return [{ path: bytesOf(real), access, optional: true, identity: identityOf(status) }];
+  });
 }
 
 /** The directories above the places. */

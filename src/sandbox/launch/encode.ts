@@ -40,9 +40,22 @@ export interface PlanParts {
   readonly filter: Buffer;
   readonly denied: Buffer;
   readonly mounts: Buffer;
+  readonly whole: Buffer;
 }
 
-const SPANS = ["argv", "envp", "search", "cwd", "rlimits", "outer", "inner", "filter", "denied", "mounts"] as const;
+const SPANS = [
+  "argv",
+  "envp",
+  "search",
+  "cwd",
+  "rlimits",
+  "outer",
+  "inner",
+  "filter",
+  "denied",
+  "mounts",
+  "whole",
+] as const;
 const ALIGNMENT = 8;
 
 export function encodeParts(

@@ -9,6 +9,7 @@ import type { Mediation } from "../policy/mediation.js";
 import { formatBlock, isAnyHost, parseBlock } from "../policy/network.js";
 import { HARMLESS_FILES } from "../policy/sane.js";
 import type { View } from "../policy/view.js";
+import type { DeniedPlan } from "./denied.js";
 import { type Baseline, type Trees, withRealPath } from "./layers.js";
 import type { NetworkPlan } from "./network.js";
 import { canonicalUnixRule, refusedSockets } from "./sockets.js";
@@ -23,6 +24,8 @@ export function enginePolicyOf(
   view: View,
   handled: HandledRights,
   ownSockets: readonly string[],
+  denied: DeniedPlan | undefined,
+  hasListener: boolean,
 ): EnginePolicy {
   const mediatesOpens = mediation.holdOpen !== "none";
   const isSane = spec.filesystem.baseline === "sane";
@@ -40,6 +43,7 @@ export function enginePolicyOf(
       grantable: spec.network.grantable.map((rule) => canonical(rule, view)),
       bind: spec.network.bind,
     },
+    hasListener,
     refusedSockets: network.unix ? refusedSockets(spec, ownSockets, view) : [],
     scopesAbstract: (handled.scoped & SCOPE.abstractUnixSocket) !== 0,
     holdExec: mediation.holdExec,
@@ -49,6 +53,7 @@ export function enginePolicyOf(
     mediateConnect: network.mediateConnect,
     readableTrees: pathsWith(FS.readFile),
     writableTrees: pathsWith(FS.writeFile),
+    servesPaths: denied?.by === "engine",
     injectable: spec.checkpointable ? injectableNumbers(host) : new Map(),
     maxHeld: spec.holds.maxHeld,
     maxHoldMs: spec.holds.maxHoldMs,

@@ -5,6 +5,7 @@ import { FILTER_FLAG, type HostFeatures } from "../host.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
+import type { DeniedPlan } from "./denied.js";
 import type { LimitPlan } from "./limits.js";
 import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
@@ -65,6 +66,7 @@ export function filterPolicyOf(
   filterFlags: number,
   handled: HandledRights,
   limits: LimitPlan,
+  denied: DeniedPlan | undefined,
 ): FilterPolicy {
   return {
     arch: host.arch,
@@ -77,6 +79,7 @@ export function filterPolicyOf(
     metadata: METADATA[metadata] ?? unjudged(filterFlags, handled),
     watch: unjudged(filterFlags, handled),
     checkpointable: spec.checkpointable,
+    paths: denied?.by === "engine",
     holdOpen: mediation.holdOpen,
     memoryFiles: !limits.watchesMemory,
     notified: new Set([

@@ -89,17 +89,32 @@ export function planTrees({ filesystem }: SandboxSpec, process: ProcessSpec, vie
   };
 }
 
+interface Layers {
+  /** Of what acts for the program, and of the program: empty when equal. */
+  readonly outer: Buffer;
+  readonly inner: Buffer;
+  /** What the program is granted where the kernel cannot be told all of it. */
+  readonly whole: Buffer;
+}
+
 export function encodeLayers(
   { filesystem }: SandboxSpec,
   baseline: Baseline,
   trees: Trees,
   handled: HandledRights,
   network: NetworkPlan,
-  denied: DeniedPlan | undefined,
-): { outer: Buffer; inner: Buffer } {
-  const encode = (rules: readonly TreeRule[]) => encodePathRules(denied?.carve(rules) ?? rules, handled.fs);
-  const encodedBaseline = () => (denied === undefined ? baseline.encode(handled.fs) : encode(baseline.rules));
-  const shared = [...(filesystem.baseline === "sane" ? [encodedBaseline()] : []), encode(trees.program)];
+  denials: DeniedPlan | undefined,
+): Layers {
+  const denied = denials?.by === "mounts" ? undefined : denials;
+  const plain = (rules: readonly TreeRule[]) => encodePathRules(rules, handled.fs);
+  const isSane = filesystem.baseline === "sane";
+  const whole = [...(isSane ? [baseline.encode(handled.fs)] : []), plain(trees.program)];
+  const program = [...(isSane ? baseline.rules : []), ...trees.program];
+  const carved = (rules: readonly TreeRule[]) => encodePathRules(denied?.carve(rules) ?? [], handled.fs);
+  const inner = denied === undefined ? whole : [carved(program)];
+  const isServed = denied?.by === "engine";
+  const [outer, grantable] =
+    denied === undefined || isServed ? [whole, plain(trees.grantable)] : [inner, carved(trees.grantable)];
   const layer = (paths: readonly EncodedRules[], connect: readonly number[] | "all") =>
     encodeRuleset({
       handledFs: handled.fs,
@@ -108,11 +123,12 @@ export function encodeLayers(
       paths,
       ports: portRules(handled.net, connect, network.bindPorts),
     });
-  const isEqual = trees.grantable.length === 0 && !network.mediateConnect;
-  if (isEqual) return { outer: layer(shared, network.outerPorts), inner: NOTHING };
+  const isEqual = trees.grantable.length === 0 && !network.mediateConnect && !isServed;
+  if (isEqual) return { outer: layer(outer, network.outerPorts), inner: NOTHING, whole: NOTHING };
   return {
-    outer: layer([...shared, encode(trees.grantable)], network.outerPorts),
-    inner: layer(shared, network.innerPorts),
+    outer: layer([...outer, grantable], network.outerPorts),
+    inner: layer(inner, network.innerPorts),
+    whole: isServed ? encodePathRules(denied.exact(program), handled.fs).bytes : NOTHING,
   };
 }
 

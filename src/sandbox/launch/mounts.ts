@@ -24,8 +24,6 @@ export interface ViewNeeds {
   readonly files: readonly ShownFile[];
   /** Shown empty and without any permission. */
   readonly hidden: readonly KnownPlace[];
-  /** What is not to be changed although it lies in a writable tree. */
-  readonly unchanged: readonly KnownPlace[];
 }
 
 /** A path, and what is there: a launch that finds something else fails. */
@@ -50,7 +48,7 @@ export interface MountPlan {
   readonly metadata: MetadataPlan;
 }
 
-/** With what is denied in them. Each is a mount of its own. */
+/** Each is a mount of its own. */
 const MAX_WRITABLE = 512;
 
 /** How a sandbox of this spec gets a mount namespace: undefined where it cannot, or must not, have one. */
@@ -74,7 +72,7 @@ export function planMounts(
 ): MountPlan {
   const { filesystem } = spec;
   const kind = mountNamespaceOf(spec, host);
-  const metadata = planMetadata(filesystem, needs, kind !== undefined);
+  const metadata = planMetadata(filesystem, kind !== undefined);
   const required = requiredBy(filesystem, needs);
   if (required === undefined && metadata !== "mounts") {
     if (metadata === "mediated" && kind === undefined) ledger.excuse("mount_namespace");
@@ -92,7 +90,7 @@ export function planMounts(
       flags: MOUNT_FLAG.readOnly | MOUNT_FLAG.make | (changes ? MOUNT_FLAG.open : 0),
     })),
     ...needs.hidden.map(({ path, identity }) => ({ op: MOUNT_OP.hide, path, content: encodeIdentity(identity) })),
-    ...(metadata === "mounts" ? readOnlySteps(filesystem, needs.unchanged) : []),
+    ...(metadata === "mounts" ? readOnlySteps(filesystem) : []),
   ];
   if (steps.length > MAX_MOUNTS) {
     throw cannotEnforce(required ?? "spec.filesystem", `with ${steps.length} mounts, ${MAX_MOUNTS} are the most, this`);
@@ -125,32 +123,22 @@ export function writableTrees({ writable, mappings, privateTmp }: FilesystemPoli
   ];
 }
 
-function planMetadata(filesystem: FilesystemPolicy, { unchanged }: ViewNeeds, canMount: boolean): MetadataPlan {
+function planMetadata(filesystem: FilesystemPolicy, canMount: boolean): MetadataPlan {
   const writable = writableTrees(filesystem);
   if (writable.length === 0) return "none";
-  if (writable.includes("/") && unchanged.length === 0) return "everywhere";
-  if (writable.includes("/") || writable.length + unchanged.length > MAX_WRITABLE) return "mediated";
+  if (writable.includes("/")) return "everywhere";
+  if (writable.length > MAX_WRITABLE) return "mediated";
   // What a verdict may open for writing must be mounted so, and then the program's own calls reach it too.
   return canMount && filesystem.grantableWritable.length === 0 ? "mounts" : "mediated";
 }
 
 /** Everything is made read-only but the writable trees, each with all below it. */
-function readOnlySteps(filesystem: FilesystemPolicy, unchanged: readonly KnownPlace[]): MountStep[] {
+function readOnlySteps(filesystem: FilesystemPolicy): MountStep[] {
   const writable = [...new Set(writableTrees(filesystem))];
   const outermost = writable.filter(
     (path) => !writable.some((other) => other !== path && isBeneath(Buffer.from(path), [other])),
   );
-  return [
-    ...unchanged.map(({ path, identity }) => ({
-      op: MOUNT_OP.bind,
-      path,
-      source: path,
-      flags: MOUNT_FLAG.readOnly,
-      content: encodeIdentity(identity),
-    })),
-    ...outermost.map((path) => ({ op: MOUNT_OP.writable, path })),
-    { op: MOUNT_OP.readOnly },
-  ];
+  return [...outermost.map((path) => ({ op: MOUNT_OP.writable, path })), { op: MOUNT_OP.readOnly }];
 }
 
 const DEFAULT_TMP_BYTES = 64n << 20n;

@@ -18,7 +18,7 @@ import { createFilterCache, filterPolicyOf, planFilterFlags } from "./filter.js"
 import { planIds } from "./ids.js";
 import { createBaseline, encodeLayers, planHandled, planTrees } from "./layers.js";
 import { NOTHING_WATCHED, planLimits, resourceLimits } from "./limits.js";
-import { planMounts, type ShownFile } from "./mounts.js";
+import { mountNamespaceOf, planMounts, type ShownFile } from "./mounts.js";
 import { planNetwork, refuseUnjudgedConnects, withoutOwnPorts } from "./network.js";
 import { hiddenOfProc } from "./proc.js";
 import { processParts } from "./process.js";
@@ -81,18 +81,21 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
       const handled = planHandled(network, host, ledger);
       const view = viewOf(spec.filesystem);
       const trees = planTrees(spec, process, view);
-      const denied = planDenied(spec, ledger, view);
+      const filterFlags = planFilterFlags(mediation, network, ledger);
+      const denied = planDenied(spec, ledger, view, {
+        mounts: mountNamespaceOf(spec, host) !== undefined,
+        engine: filterFlags !== 0,
+      });
       const namespaces = planNamespaces(spec, host, ledger);
       const mounts = planMounts(
         spec,
-        { files: options.files ?? [], hidden: denied?.hidden ?? [], unchanged: denied?.unchanged() ?? [] },
+        { files: options.files ?? [], hidden: denied?.hidden ?? [] },
         host,
         ledger,
         procSecrets,
       );
       const limits = planLimits(spec, host, ledger, options.nursery);
       const ids = planIds(spec, host, ledger, namespaces | mounts.flags | limits.flags);
-      const filterFlags = planFilterFlags(mediation, network, ledger);
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
       const hasBounding = planBounding(spec, host, ledger);
       const filterPolicy = filterPolicyOf(
@@ -104,6 +107,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
         filterFlags,
         handled,
         limits,
+        denied,
       );
       const filter = filters.get(filterPolicy);
       const layers = encodeLayers(spec, baseline, trees, handled, network, denied);
@@ -129,15 +133,28 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
           filter: filter.program,
           denied: denied?.encode() ?? NOTHING,
           mounts: mounts.mounts,
+          whole: layers.whole,
         },
         summary: {
           notifiedSyscalls: filter.notified,
-          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata, limits),
+          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata, limits, denied),
           stages: [],
         },
         protections: ledger.states,
         warnings: [...ledger.warnings, ...network.warnings],
-        engine: enginePolicyOf(spec, mediation, network, trees, baseline, host, view, handled, own.sockets()),
+        engine: enginePolicyOf(
+          spec,
+          mediation,
+          network,
+          trees,
+          baseline,
+          host,
+          view,
+          handled,
+          own.sockets(),
+          denied,
+          filterFlags !== 0,
+        ),
       };
     },
     encodePlan: (compiled, launchId, sandboxLaunchId) =>
@@ -157,6 +174,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
         filter: NOTHING,
         denied: NOTHING,
         mounts: NOTHING,
+        whole: NOTHING,
       };
       return encodeParts("exec", parts, launchId, sandboxLaunchId);
     },

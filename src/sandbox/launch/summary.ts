@@ -2,10 +2,16 @@
 import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
-import { hasOwnView } from "../policy/view.js";
+import type { DeniedPlan } from "./denied.js";
 import type { LimitPlan } from "./limits.js";
 import type { MetadataPlan } from "./mounts.js";
 import type { NetworkPlan } from "./network.js";
+
+const DENIED: Readonly<Record<DeniedPlan["by"], string>> = {
+  mounts: "mounts over them",
+  engine: "landlock, with the engine for the directories that lead there",
+  landlock: "landlock, without the directories that lead there",
+};
 
 const MECHANISMS = { allow: "", engine: "engine, below writable trees", refuse: "seccomp, refused" } as const;
 
@@ -16,6 +22,7 @@ export function mechanismsOf(
   filter: FilterPolicy,
   metadata: MetadataPlan,
   planned: LimitPlan,
+  denied: DeniedPlan | undefined,
 ): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   const each = (list: readonly unknown[], field: string, mechanism: (index: number) => string) => {
@@ -33,9 +40,7 @@ export function mechanismsOf(
   if (filesystem.privateTmp !== undefined) found.set("spec.filesystem.private_tmp", "mount");
   if (filesystem.privateProc) found.set("spec.filesystem.private_proc", "mount and PID namespace");
   if (spec.runAs !== undefined) found.set("spec.run_as", "ids");
-  each(filesystem.denied, "spec.filesystem.denied", () =>
-    hasOwnView(filesystem) ? "mount that hides it" : "landlock, by granting only what lies beside it",
-  );
+  each(filesystem.denied, "spec.filesystem.denied", () => (denied === undefined ? "" : DENIED[denied.by]));
   each(
     filesystem.grantableReadable,
     "spec.filesystem.grantable_readable",

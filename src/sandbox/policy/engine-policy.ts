@@ -9,6 +9,8 @@ export interface EnginePolicy {
   readonly triggers: readonly HoldTrigger[];
   /** Hosts in canonical form. */
   readonly network: NetworkPolicy;
+  /** Its filter has a listener. */
+  readonly hasListener: boolean;
   /** Unix sockets of the service itself and of denied places: refused by whatever name. */
   readonly refusedSockets: readonly SocketIdentity[];
   /** Abstract names reach only this sandbox's own sockets, by the kernel. */
@@ -25,6 +27,8 @@ export interface EnginePolicy {
   /** What the program itself may read and write, resolved: the keeper's rights are wider. Empty unless opens are held. */
   readonly readableTrees: readonly string[];
   readonly writableTrees: readonly string[];
+  /** Calls on paths are notified for what is granted and the kernel does not know of: see handlers/path-act.ts. */
+  readonly servesPaths: boolean;
   /** Numbers of calls that are notified only so that a restore can inject them, to the errno for anyone else. */
   readonly injectable: ReadonlyMap<number, number>;
   readonly maxHeld: number;

@@ -54,15 +54,21 @@ export interface FileAct {
   /** The descriptor must be one that gives access, as in the calls that take nothing else. */
   readonly opened?: boolean;
   readonly mode?: number;
+  readonly umask?: number;
   readonly uid?: number;
   readonly gid?: number;
   /** Seconds and nanoseconds of access and change, as for utimensat(2). */
   readonly times?: readonly [bigint, bigint, bigint, bigint];
   readonly name?: Uint8Array;
   readonly value?: Uint8Array;
-  /** Of setxattr(2); the mask of inotify_add_watch(2). */
+  /** Of setxattr(2) and renameat2(2); the mask of inotify_add_watch(2); the whole mode of mknod(2); flags of open(2). */
   readonly options?: number;
 }
+
+/** What the call returned, or a descriptor, which belongs to who is told of it. */
+export type ActResult =
+  | { readonly kind: "value"; readonly value: number }
+  | { readonly kind: "fd"; readonly fd: number };
 
 /**
  * Acts inside a sandbox's own confinement, one layer outside of the program. Every operation ends in
@@ -74,8 +80,8 @@ export interface Keeper {
   /** Opens a pin and forgets it. The descriptor belongs to `done`. */
   open(pin: Pin, flags: number, mode: number, umask: number, done: (result: KeeperResult<number>) => void): void;
   release(pin: Pin): void;
-  /** Carries out an act; the descriptors are closed here. Gives what the call returned. */
-  act(act: FileAct, fds: readonly number[], done: (result: KeeperResult<number>) => void): void;
+  /** Carries out an act; the descriptors are closed here. */
+  act(act: FileAct, fds: readonly number[], done: (result: KeeperResult<ActResult>) => void): void;
   /** Lets connects answer their calls themselves. `listener` is closed here. */
   share(listener: number): void;
   /**
@@ -247,10 +253,20 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
       send({ op: KEEPER_OP.release, id: pin.id });
     },
     act(act, fds, done) {
-      const { mode = 0 } = act;
-      send({ op: KEEPER_OP.act, id: ++lastId, flags: actFlags(act), mode, bytes: encodeAct(act), fds }, (reply) =>
-        done(reply.errno === 0 ? { ok: true, value: reply.flags | 0 } : { ok: false, errno: reply.errno }),
-      );
+      const { mode = 0, umask = 0 } = act;
+      const request = {
+        op: KEEPER_OP.act,
+        id: ++lastId,
+        flags: actFlags(act),
+        mode,
+        umask,
+        bytes: encodeAct(act),
+        fds,
+      };
+      send(request, ({ errno, flags, fd }) => {
+        if (errno !== 0) done({ ok: false, errno });
+        else done({ ok: true, value: fd === NO_FD ? { kind: "value", value: flags | 0 } : { kind: "fd", fd } });
+      });
     },
     share(listener) {
       answers = send({ op: KEEPER_OP.listener, id: 0, fds: [listener] });

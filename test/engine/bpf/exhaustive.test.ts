@@ -38,6 +38,7 @@ const VALUES: { readonly [Field in keyof FilterPolicy]: readonly FilterPolicy[Fi
   watch: ["refuse", "engine", "allow"],
   checkpointable: [false, true],
   memoryFiles: [false, true],
+  paths: [false, true],
   holdOpen: ["none", "writes", "all"],
   notified: [
     new Set<string>(),

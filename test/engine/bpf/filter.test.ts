@@ -26,6 +26,7 @@ const TIGHT: FilterPolicy = {
   sends: "allow",
   metadata: "refuse",
   watch: "refuse",
+  paths: false,
   checkpointable: false,
   memoryFiles: false,
   holdOpen: "none",

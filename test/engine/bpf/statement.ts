@@ -66,7 +66,7 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
   mknod: node(1),
   mknodat: node(2),
   memfd_create: (_, { memoryFiles }) => (memoryFiles ? "allow" : ENOSYS),
-  openat2: (_, { holdOpen }) => (holdOpen === "none" ? "allow" : ENOSYS),
+  openat2: (_, { holdOpen, paths }) => (holdOpen === "none" && !paths ? "allow" : ENOSYS),
   sched_setparam: ownPid,
   sched_setscheduler: ownPid,
   sched_setaffinity: ownPid,
@@ -125,17 +125,21 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
   ),
 };
 
+const PATHS = new Set(
+  `mkdir mkdirat mknod mknodat rename renameat renameat2 link linkat symlink symlinkat unlink unlinkat rmdir
+   truncate`.split(/\s+/),
+);
 const O_PATH = 0o10000000;
 const WRITES = 0o1103;
 
 /** What becomes of a call that the table allows, or that its registers allow, because of what the policy holds. */
 export function heldOutcome(name: string, { low }: Registers, policy: FilterPolicy): Outcome {
-  const { holdOpen } = policy;
+  const holdOpen = policy.paths ? "all" : policy.holdOpen;
   if (holdOpen !== "none" && ["open", "openat", "creat"].includes(name)) {
     if (name === "creat") return "notify";
     const flags = low(name === "open" ? 1 : 2);
     if (has(flags, O_PATH)) return "allow";
     return holdOpen === "all" || has(flags, WRITES) ? "notify" : "allow";
   }
-  return policy.notified.has(name) ? "notify" : "allow";
+  return policy.notified.has(name) || (policy.paths && PATHS.has(name)) ? "notify" : "allow";
 }

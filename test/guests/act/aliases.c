@@ -95,6 +95,7 @@ static int list_directory(int count, char **arguments)
 
 static struct {
 	atomic_int stop;
+	atomic_long tries;
 	char **paths;
 	long moves;
 } mover;
@@ -105,6 +106,7 @@ static void *move_about(void *unused)
 	while (!atomic_load(&mover.stop)) {
 		mover.moves += rename(mover.paths[0], mover.paths[1]) == 0;
 		mover.moves += rename(mover.paths[1], mover.paths[0]) == 0;
+		atomic_fetch_add(&mover.tries, 1);
 	}
 	return NULL;
 }
@@ -120,7 +122,7 @@ static int race_move(int count, char **arguments)
 
 	mover.paths = arguments;
 	pthread_create(&thread, NULL, move_about, NULL);
-	for (long i = 0; i < tries; i++)
+	for (long i = 0; i < tries || atomic_load(&mover.tries) == 0; i++)
 		for (int path = 2; path < count - 1; path++) {
 			int fd = open(arguments[path], O_RDONLY);
 

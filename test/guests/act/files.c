@@ -75,6 +75,24 @@ static int rename_path(int count, char **arguments)
 	return report(rename(arguments[0], arguments[1]));
 }
 
+static int exchange_paths(int count, char **arguments)
+{
+	(void)count;
+	return report(renameat2(AT_FDCWD, arguments[0], AT_FDCWD, arguments[1], RENAME_EXCHANGE));
+}
+
+static int remove_directory(int count, char **arguments)
+{
+	(void)count;
+	return report(rmdir(arguments[0]));
+}
+
+static int make_fifo(int count, char **arguments)
+{
+	(void)count;
+	return report(mkfifo(arguments[0], 0600));
+}
+
 static int link_path(int count, char **arguments)
 {
 	(void)count;
@@ -148,6 +166,9 @@ const struct act file_acts[] = {
 	{ "unlink", 1, unlink_file },
 	{ "mkdir", 1, make_directory },
 	{ "rename", 2, rename_path },
+	{ "exchange", 2, exchange_paths },
+	{ "rmdir", 1, remove_directory },
+	{ "mkfifo", 1, make_fifo },
 	{ "link", 2, link_path },
 	{ "symlink", 2, symlink_path },
 	{ "truncate", 1, truncate_file },

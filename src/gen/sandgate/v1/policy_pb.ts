@@ -201,11 +201,18 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
    * Trees refused even below a listed one, and whatever a verdict says: neither read, written, executed nor
    * removed, by whatever path, link, descriptor or mount. They go by the inodes that the paths, with links
    * followed, name at the start; what is mounted below them belongs to them. A listed path inside a denied
-   * one contradicts it. Everything beside a denied tree is granted entry by entry as it is found at the start;
-   * the directories that lead from a listed tree to a denied one can therefore not be listed, and nothing can
-   * be made or removed directly in them (EACCES). What Linux tells of any file by its path (its existence,
-   * size and times) is not hidden. A file in a denied tree that has a hard link outside of all denied
-   * trees refuses the spawn with LAUNCH_FAILED, naming it, because that link would lead to it.
+   * one contradicts it. A file in a denied tree that has a hard link outside of all denied trees refuses the
+   * spawn with LAUNCH_FAILED, naming it, because that link would lead to it.
+   *
+   * Where the host lets mounts be made in a namespace, an empty file or directory that nobody may read is
+   * mounted over each. A mount goes with its file: where somebody else may replace a denied file while the
+   * sandbox runs, deny its directory, or disable mount_namespace. Without mounts, everything beside a denied
+   * tree is granted entry by entry as it is found at the start, and what replaces it is denied too. What
+   * happens directly in the directories that lead from a listed tree to a denied one, and below what is made
+   * there later, is then done by the service, call by call: slower, and nothing new can be executed there;
+   * these directories themselves cannot be moved (EBUSY). Without seccomp_notify all of this is refused
+   * (EACCES). Without mounts, what Linux tells of any file by its path (its existence, size and times) is not
+   * hidden.
    *
    * @generated from field: repeated string denied = 3;
    */
