@@ -14,6 +14,19 @@
 
 #define MEMORY_DEVICES 1 /* major number of /dev/null and its like, whose open never waits */
 
+/* 0, or -EACCES for what is denied whoever asks. */
+static int check_denied(struct keeper *keeper, int fd, const char *name)
+{
+	struct rights rights;
+	int r;
+
+	if (keeper->grants->denied_count == 0)
+		return 0;
+	r = name == NULL ? find_rights(keeper->grants, fd, &rights)
+			 : find_rights_at(keeper->grants, fd, name, &rights);
+	return r == -ENOENT ? 0 : r;
+}
+
 void handle_resolve(struct keeper *keeper, struct request *request)
 {
 	cleanup_close int directory_fd = take_fd(request->packet, 0);
@@ -35,6 +48,11 @@ void handle_resolve(struct keeper *keeper, struct request *request)
 	if (r == 0 && place.exists && fstat(place.fd, &status) == 0) {
 		message.head.device = status.st_dev;
 		message.head.inode = status.st_ino;
+	}
+	if (r == 0) {
+		r = check_denied(keeper, place.fd, place.exists ? NULL : place.name);
+		if (r < 0)
+			close_fd(&place.fd);
 	}
 	if (r == 0) {
 		r = add_pin(&keeper->pins, request->head->op_id, &place);
@@ -112,19 +130,6 @@ static int open_temporary(int directory_fd, int flags, mode_t mode)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", directory_fd);
 	fd = open(path, (flags & ~O_NOFOLLOW) | O_CLOEXEC, mode);
 	return fd < 0 ? -errno : fd;
-}
-
-/* 0, or -EACCES for what is denied whoever asks. */
-static int check_denied(struct keeper *keeper, int fd, const char *name)
-{
-	struct rights rights;
-	int r;
-
-	if (keeper->grants->place_count == 0)
-		return 0;
-	r = name == NULL ? find_rights(keeper->grants, fd, &rights)
-			 : find_rights_at(keeper->grants, fd, name, &rights);
-	return r == -ENOENT ? 0 : r;
 }
 
 /* Creates a name, or opens what appeared there since. */

@@ -218,6 +218,25 @@ static int make_read_only(struct mounting *mounting, const struct plan *plan, si
 	return r;
 }
 
+/*
+ * A device or a FIFO can be written on a read-only mount as well. It stays where it is: a terminal multiplexer finds
+ * its terminals by the directory that it lies in.
+ */
+static int keep_writable(struct mounting *mounting, const struct sg_mount *step, size_t index)
+{
+	int r = mounting->scratch.sealed ? 0 : seal_copies(&mounting->scratch);
+	struct stat status;
+
+	if (r < 0)
+		return r;
+	if (stat(mount_path(step), &status) < 0)
+		return -errno;
+	if (!S_ISDIR(status.st_mode) && !S_ISREG(status.st_mode))
+		return 0;
+	mounting->trees[index] = clone_tree(AT_FDCWD, mount_path(step), TREE_RECURSIVE);
+	return mounting->trees[index] < 0 ? mounting->trees[index] : 0;
+}
+
 static int do_step(struct mounting *mounting, const struct plan *plan, const struct sg_mount *step, size_t index)
 {
 	switch (step->op) {
@@ -233,14 +252,7 @@ static int do_step(struct mounting *mounting, const struct plan *plan, const str
 	case SG_MOUNT_HIDE:
 		return hide(mounting, step);
 	case SG_MOUNT_WRITABLE:
-		if (!mounting->scratch.sealed) {
-			int r = seal_copies(&mounting->scratch);
-
-			if (r < 0)
-				return r;
-		}
-		mounting->trees[index] = clone_tree(AT_FDCWD, mount_path(step), TREE_RECURSIVE);
-		return mounting->trees[index] < 0 ? mounting->trees[index] : 0;
+		return keep_writable(mounting, step, index);
 	case SG_MOUNT_READ_ONLY:
 		return make_read_only(mounting, plan, index);
 	case SG_MOUNT_LINK:

@@ -339,8 +339,25 @@ describe("confinement", () => {
     it("refuses to type into a terminal, even its own", async () => {
       const { stdout } = await run(service.client, { process: { argv: [guest, "tiocsti"], terminal: {} } });
       assert.equal(stdout.trim(), "EPERM");
+      const high = await run(service.client, { process: { argv: [guest, "tiocsti-high"], terminal: {} } });
+      assert.equal(high.stdout.trim(), "EPERM");
       const linux = await run(service.client, { process: { argv: [guest, "tioclinux"], terminal: {} } });
       assert.equal(linux.stdout.trim(), "EPERM");
+    });
+  });
+
+  describe("of devices", () => {
+    it("takes commands only where they are writable, and lets them be read where they are readable", async () => {
+      const device = "/dev/ptmx";
+      assert.equal(await inside({ filesystem: { readable: [device] } }, "ask-device", device), "EACCES");
+      assert.equal(await inside({ filesystem: { readable: [device] } }, "open-path", device), "ok");
+      assert.equal(await inside({ filesystem: { writable: [device] } }, "ask-device", device), "ok");
+      assert.equal(await inside({}, "ask-device", device), "EACCES");
+      assert.equal(outside("ask-device", device), "ok");
+      const ran = await run(service.client, {
+        process: { argv: ["/bin/sh", "-c", "stty -a </dev/tty"], terminal: {} },
+      });
+      assert.match(ran.stdout, /speed/);
     });
   });
 

@@ -79,6 +79,24 @@ static int tiocsti(int count, char **arguments)
 	return report(ioctl(0, TIOCSTI, "x"));
 }
 
+/* What the kernel reads of a request is its low half. */
+static int tiocsti_high(int count, char **arguments)
+{
+	(void)count;
+	(void)arguments;
+	return report(syscall(SYS_ioctl, 0L, TIOCSTI | 1L << 32, "x"));
+}
+
+/* Asks a device file, opened for reading, what only a device answers. */
+static int ask_device(int count, char **arguments)
+{
+	int fd = open(arguments[0], O_RDONLY | O_NOCTTY);
+	unsigned int number;
+
+	(void)count;
+	return report(fd < 0 ? fd : ioctl(fd, TIOCGPTN, &number));
+}
+
 static int tioclinux(int count, char **arguments)
 {
 	char request[] = { TIOCL_GETSHIFTSTATE };
@@ -166,6 +184,8 @@ const struct act kernel_acts[] = {
 	{ "x32-getpid", 0, x32_getpid },
 	{ "int80-getpid", 0, int80_getpid },
 	{ "tiocsti", 0, tiocsti },
+	{ "tiocsti-high", 0, tiocsti_high },
+	{ "ask-device", 1, ask_device },
 	{ "tioclinux", 0, tioclinux },
 	{ "bpf", 0, make_bpf_map },
 	{ "io-uring", 0, make_io_uring },
