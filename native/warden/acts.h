@@ -27,6 +27,7 @@ struct act {
 	int other_fd;
 	int fd; /* of the file, where the act has pinned it */
 	bool is_link;
+	bool is_regular;
 	char link[32];	/* its path in /proc, which leads to it and no further */
 	int ret_opened; /* OPEN: the descriptor */
 };

@@ -75,28 +75,25 @@ static int pin(struct act *act, int *ret_fd)
 	return *ret_fd < 0 ? -errno : 0;
 }
 
-static bool is_open_for_writing(int fd)
+/* A regular file that is open for writing was granted so: what else may be written is no regular file. */
+static bool is_open_for_writing(const struct act *act)
 {
-	int flags = fcntl(fd, F_GETFL);
+	int flags = act->flags & SG_ACT_DESCRIPTOR && act->is_regular ? fcntl(act->fd, F_GETFL) : -1;
 
 	return flags >= 0 && !(flags & O_PATH) && (flags & O_ACCMODE) != O_RDONLY;
 }
 
-/*
- * What may be changed lies below a tree that is granted for writing as a whole, which a device is not. Where a file
- * has no place any more, a descriptor that can be written is the proof that the program may do so.
- */
+/* What may be changed lies below a tree that is granted for writing as a whole, which a device is not. */
 static int may_change(struct keeper *keeper, const struct act *act)
 {
 	struct rights rights;
-	int r = find_rights(keeper->grants, act->fd, &rights);
+	int r;
 
-	if (r == -EACCES)
-		return -EPERM;
-	if (r == -ENOENT)
-		return (act->flags & SG_ACT_DESCRIPTOR) && is_open_for_writing(act->fd) ? 0 : -EPERM;
+	if (is_open_for_writing(act))
+		return 0;
+	r = find_rights(keeper->grants, act->fd, &rights);
 	if (r < 0)
-		return r;
+		return r == -EACCES || r == -ENOENT ? -EPERM : r;
 	return rights.whole & LL_FS_MAKE_REG ? 0 : -EPERM;
 }
 
@@ -196,6 +193,7 @@ static long carry_out(struct keeper *keeper, struct act *act)
 		return -errno;
 	act->fd = fd;
 	act->is_link = S_ISLNK(status.st_mode);
+	act->is_regular = S_ISREG(status.st_mode);
 	snprintf(act->link, sizeof(act->link), "/proc/self/fd/%d", fd);
 	r = pinned_acts[kind].judge(keeper, act);
 	if (r < 0)
