@@ -15,6 +15,7 @@ import {
 import { join } from "node:path";
 import { CallCategory, StdinMode } from "../../src/client/client.js";
 import { allow, connectDecider } from "../support/decider.js";
+import { guestPath } from "../support/guests.js";
 import { act, refused, run, type Spec, skip, spawn, startTestService, type TestService } from "../support/service.js";
 
 /** Ways to keep a program from what is denied, by what is left off, and what then happens on the way to it. */
@@ -330,6 +331,24 @@ for (const { by, disabled, served } of WAYS)
       }
       await sandbox.write(`cat ${at("way/.env")} || echo refused; cat ${at("way/.rc")} && echo read; echo over\n`);
       assert.match(await sandbox.until(/over/), served ? /refused\ncontentread\nover/ : /refused\nover/);
+    });
+
+    it("are what a racing thread never gets, whatever it makes of the path meanwhile", async () => {
+      put("way/.enw");
+      const { stdout } = await run(service.client, {
+        spec: spec(),
+        process: { argv: [guestPath("mediated"), "race-open", at("way/.enw"), at("way/.env"), "3000"] },
+      });
+      assert.match(stdout, /^first \d+ second 0 refused \d+$/m);
+      assert.equal(readFileSync(at("way/.env"), "utf8"), "content");
+    });
+
+    it("may be what the service itself cannot look into", async () => {
+      mkdirSync(at("way/locked"), { mode: 0 });
+      const wider = denying("way/locked", "way/.env");
+      assert.equal(await actIn(wider, "list", at("way/locked")), "refused");
+      assert.equal(await actIn(wider, "rename", at("way/locked"), at("other/unlocked")), "refused");
+      assert.equal(await actIn(wider, "open-read", at("way/secret/file")), "ok", "nobody denied it this time");
     });
 
     it("let a build work in the directory that holds what is denied", async function () {
