@@ -10,6 +10,7 @@ import { deferred } from "../../engine/verdict.js";
 import { ACT_LEAVE } from "../../native/abi.js";
 import type { Continue, Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
+import { isBeneath } from "../policy/trees.js";
 import type { FileAct } from "../warden/keeper.js";
 import { AT_FDCWD, mayBeOwn, ownPath, PATH_LIMIT } from "./paths.js";
 
@@ -45,22 +46,30 @@ function pathActHandler(mediator: Mediator, shape: PathShape): Handler<EngineSan
     tasks.directory(call.tid, place.directory === undefined ? AT_FDCWD : call.int(place.directory));
 
   /** Undefined for what the kernel refuses, or follows, by itself. */
-  function bytesAt(call: Call, argument: number): Uint8Array | undefined {
+  function bytesAt(call: Call, argument: number, { policy }: EngineSandbox): Uint8Array | undefined {
     const copied = call.memory(argument);
     if (typeof copied === "number" || copied.cut || copied.bytes.length === 0) return undefined;
+    // Not a judgement: a path that begins so and leads elsewhere is refused there by the kernel.
+    if (isBeneath(copied.bytes, policy.kernelTrees)) return undefined;
     const isOwn = mayBeOwn(copied.bytes) && ownPath(copied.bytes, tasks.read(call.tid)?.tgid ?? 0) !== undefined;
     return isOwn ? undefined : copied.bytes;
+  }
+
+  /** The second path, or a link's text, which may say anything; empty when the call has neither. */
+  function secondOf(call: Call, sandbox: EngineSandbox): Uint8Array | undefined {
+    if (shape.to !== undefined) return bytesAt(call, shape.to.path, sandbox);
+    if (shape.text === undefined) return new Uint8Array(0);
+    const copied = call.memory(shape.text);
+    return typeof copied === "number" || copied.cut ? undefined : copied.bytes;
   }
 
   return {
     shapes: memoryArguments(shape).map((arg) => ({ kind: "string", arg, limit: PATH_LIMIT }) as const),
     handle(call, sandbox) {
       const { keeper } = sandbox;
-      const path = bytesAt(call, shape.path);
-      const second = shape.to?.path ?? shape.text;
-      const value = second === undefined ? undefined : bytesAt(call, second);
-      if (keeper === undefined || path === undefined || (second !== undefined && value === undefined))
-        return kernelDecides;
+      const path = bytesAt(call, shape.path, sandbox);
+      const value = secondOf(call, sandbox);
+      if (keeper === undefined || path === undefined || value === undefined) return kernelDecides;
       const fds = [shape, ...(shape.to === undefined ? [] : [shape.to])].map((place) => directoryOf(call, place));
       const umask = tasks.read(call.tid)?.umask ?? 0o077;
       const waiting = mediator.defer(call);
@@ -71,7 +80,7 @@ function pathActHandler(mediator: Mediator, shape: PathShape): Handler<EngineSan
         return deferred;
       }
       const details = shape.details(call);
-      keeper.act({ ...details, umask, path, ...(value === undefined ? {} : { value }) }, fds, (result) => {
+      keeper.act({ ...details, umask, path, value }, fds, (result) => {
         if (!result.ok)
           waiting.answer(result.errno === ACT_LEAVE ? kernelDecides : { kind: "errno", errno: result.errno });
         else if (result.value.kind === "value") waiting.answer(result.value);

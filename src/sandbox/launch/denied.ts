@@ -44,6 +44,8 @@ export interface DeniedPlan {
   carve(rules: readonly TreeRule[]): PathRule[];
   /** The same rules by the inodes of their trees, those that are denied as a whole left out. */
   exact(rules: readonly TreeRule[]): PathRule[];
+  /** Whether one of them lies beneath a path, or the path in one. */
+  touches(path: string): boolean;
   /** For the launch, which looks through the places for files with links elsewhere. */
   encode(): Buffer;
 }
@@ -73,6 +75,10 @@ export function planDenied(
     hidden: byMounts ? hidden : [],
     carve: (rules) => carve(rules, places),
     exact: (rules) => exact(rules, places),
+    touches(path) {
+      const real = realPath(path);
+      return real !== undefined && places.some((place) => beneath(place.path, real) || beneath(real, place.path));
+    },
     encode: () =>
       Buffer.concat(
         places.map(({ path, identity }) =>

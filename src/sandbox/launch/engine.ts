@@ -7,7 +7,7 @@ import type { NetworkRule, Rule, SandboxSpec } from "../model.js";
 import { BASELINE_RULE, type EnginePolicy } from "../policy/engine-policy.js";
 import type { Mediation } from "../policy/mediation.js";
 import { formatBlock, isAnyHost, parseBlock } from "../policy/network.js";
-import { HARMLESS_FILES } from "../policy/sane.js";
+import { HARMLESS_FILES, PROGRAM_TREES } from "../policy/sane.js";
 import type { View } from "../policy/view.js";
 import type { DeniedPlan } from "./denied.js";
 import { type Baseline, type Trees, withRealPath } from "./layers.js";
@@ -54,6 +54,7 @@ export function enginePolicyOf(
     readableTrees: pathsWith(FS.readFile),
     writableTrees: pathsWith(FS.writeFile),
     servesPaths: denied?.by === "engine",
+    kernelTrees: denied?.by === "engine" ? PROGRAM_TREES.filter((tree) => !denied.touches(tree)) : [],
     injectable: spec.checkpointable ? injectableNumbers(host) : new Map(),
     maxHeld: spec.holds.maxHeld,
     maxHoldMs: spec.holds.maxHoldMs,

@@ -29,6 +29,8 @@ export interface EnginePolicy {
   readonly writableTrees: readonly string[];
   /** Calls on paths are notified for what is granted and the kernel does not know of: see handlers/path-act.ts. */
   readonly servesPaths: boolean;
+  /** Trees of which the kernel knows all that is granted: calls on paths that begin so are not looked at further. */
+  readonly kernelTrees: readonly string[];
   /** Numbers of calls that are notified only so that a restore can inject them, to the errno for anyone else. */
   readonly injectable: ReadonlyMap<number, number>;
   readonly maxHeld: number;

@@ -19,7 +19,8 @@ export interface TreeRule {
   readonly executeOnly?: boolean;
 }
 
-const PROGRAM_TREES = [
+/** Where programs and their libraries are. */
+export const PROGRAM_TREES: readonly string[] = [
   "/usr",
   "/bin",
   "/sbin",
