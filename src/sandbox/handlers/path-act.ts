@@ -71,7 +71,6 @@ function pathActHandler(mediator: Mediator, shape: PathShape): Handler<EngineSan
       const value = secondOf(call, sandbox);
       if (keeper === undefined || path === undefined || value === undefined) return kernelDecides;
       const fds = [shape, ...(shape.to === undefined ? [] : [shape.to])].map((place) => directoryOf(call, place));
-      const umask = tasks.read(call.tid)?.umask ?? 0o077;
       const waiting = mediator.defer(call);
       // Directories were found by thread id: they are the caller's only if it still waits (pid reuse).
       if (fds.some((fd) => fd < 0) || !waiting.isWaiting()) {
@@ -80,6 +79,7 @@ function pathActHandler(mediator: Mediator, shape: PathShape): Handler<EngineSan
         return deferred;
       }
       const details = shape.details(call);
+      const umask = makesFile(details) ? (tasks.read(call.tid)?.umask ?? STRICT_UMASK) : STRICT_UMASK;
       keeper.act({ ...details, umask, path, value }, fds, (result) => {
         if (!result.ok)
           waiting.answer(result.errno === ACT_LEAVE ? kernelDecides : { kind: "errno", errno: result.errno });
@@ -91,6 +91,15 @@ function pathActHandler(mediator: Mediator, shape: PathShape): Handler<EngineSan
   };
 }
 
+/** The caller's umask is asked for only where it counts. */
+function makesFile({ act, options = 0 }: Omit<FileAct, "path" | "value">): boolean {
+  return act === "mkdir" || act === "mknod" || (act === "open" && (options & (O_CREAT | O_TMPFILE)) !== 0);
+}
+
+const STRICT_UMASK = 0o077;
+const O_CREAT = 0o100;
+/** Its own bit; the other is O_DIRECTORY's. */
+const O_TMPFILE = 0o20000000;
 const O_CLOEXEC = 0o2000000;
 const CREAT_FLAGS = constants.O_CREAT | constants.O_WRONLY | constants.O_TRUNC;
 

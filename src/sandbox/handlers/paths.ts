@@ -16,10 +16,10 @@ export function splitStrings(packed: Uint8Array): Uint8Array[] {
 
 /** Whether `ownPath` may know it: reading the caller's id for it is not cheap. */
 export function mayBeOwn(path: Uint8Array): boolean {
-  return path[0] === SLASH && (path[1] === P || path[1] === D);
+  return OWN_PREFIXES.some((prefix) => prefix.every((byte, index) => path[index] === byte));
 }
 
-const [SLASH, P, D] = [0x2f, 0x70, 0x64];
+const OWN_PREFIXES = ["/proc/", "/dev/"].map((prefix) => [...Buffer.from(prefix)]);
 
 /** `/proc/self` and `/proc/thread-self` as the caller means them, who is `pid`, or thread `tid`, in its own namespace. */
 export function asCaller(path: Uint8Array, caller: () => { readonly pid: number; readonly tid: number }): Uint8Array {
