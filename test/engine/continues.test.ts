@@ -9,9 +9,6 @@ const source = fileURLToPath(new URL("../../../src/", import.meta.url));
 
 /** By file: the reasons that it gives, and why each holds. Memory that was looked at is never one. */
 const SAFE: Readonly<Record<string, Readonly<Partial<Record<ContinueReason, string>>>>> = {
-  "sandbox/handlers/connect.ts": {
-    kernel_decides: "a Unix socket, where the policy lets the program reach every Unix socket that its user may",
-  },
   "sandbox/handlers/exec.ts": {
     launch: "the launcher's own execve, before any code of the program ran",
     accepted_race: "a decider was told that the arguments are racy, and no such allowance is remembered",

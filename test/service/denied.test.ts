@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
 import {
   chmodSync,
   copyFileSync,
@@ -12,8 +13,9 @@ import {
   symlinkSync,
   writeFileSync,
 } from "node:fs";
+import { createServer } from "node:net";
 import { join } from "node:path";
-import { CallCategory, StdinMode } from "../../src/client/client.js";
+import { CallCategory, StdinMode, Transport } from "../../src/client/client.js";
 import { allow, connectDecider } from "../support/decider.js";
 import { guestPath } from "../support/guests.js";
 import { act, refused, run, type Spec, skip, spawn, startTestService, type TestService } from "../support/service.js";
@@ -351,6 +353,21 @@ for (const { by, disabled, served } of WAYS)
       assert.equal(await actIn(wider, "list", at("way/locked")), "refused");
       assert.equal(await actIn(wider, "rename", at("way/locked"), at("other/unlocked")), "refused");
       assert.equal(await actIn(wider, "open-read", at("way/secret/file")), "ok", "nobody denied it this time");
+    });
+
+    it("hold no socket that can be reached", async function () {
+      if (!served) skip(this, "without a listener no policy allows Unix sockets by their paths");
+      const servers = ["way/secret/socket", "way/beside/socket"].map((name) => createServer().listen(at(name)));
+      try {
+        await Promise.all(servers.map((server) => once(server, "listening")));
+        for (const name of ["secret", "beside"]) chmodSync(at(`way/${name}/socket`), 0o777);
+        const spoken: Spec = { ...spec(), network: { allow: [{ transport: Transport.UNIX }] } };
+        const reach = (name: string) => actIn(spoken, "connect-unix", at(name));
+        assert.equal(await reach("way/beside/socket"), "ok");
+        assert.equal((await reach("way/secret/socket")).replace("ECONNREFUSED", "refused"), "refused");
+      } finally {
+        await Promise.all(servers.map((server) => once(server.close(), "close")));
+      }
     });
 
     it("let a build work in the directory that holds what is denied", async function () {
