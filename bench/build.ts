@@ -23,8 +23,8 @@ export function buildBenchNative(): BenchNative {
   };
   cc("-static", "-o", output("caller"), source("caller.c"));
   cc("-static", "-o", output("guest"), source("guest.c"));
-  cc("-static", "-o", output("spawner"), source("spawner.c"));
   cc("-static", "-pthread", "-o", output("connects"), source("connects.c"));
+  cc("-static", "-pthread", "-o", output("spawner"), source("spawner.c"));
   cc("-shared", "-fPIC", "-o", output("libbench.so"), source("loop.c"));
   built.native = {
     caller: output("caller"),

@@ -1,5 +1,6 @@
 /** `npm run bench [-- NAME…]`: every figure beside the bare one of the same run, as a Markdown table. */
 import { connectsBench } from "./connects.js";
+import { execBench } from "./exec.js";
 import { filesBench } from "./files.js";
 import { heldBench } from "./held.js";
 import { launchBench } from "./launch.js";
@@ -12,6 +13,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Row[]>>> = {
   launch: launchBench,
   notify: notifyBench,
   held: heldBench,
+  exec: execBench,
   files: filesBench,
   connects: connectsBench,
   redis: redisBench,

@@ -3,7 +3,8 @@
  * The one description of what crosses between the parts of Sandgate:
  *   the shared library and the engine thread (records, answers, shapes),
  *   the server and the warden (messages on a SOCK_SEQPACKET socket),
- *   the engine and a sandbox's keeper (requests and replies, likewise).
+ *   the engine and a sandbox's keeper (requests and replies, likewise),
+ *   the engine and the tracer (likewise).
  *
  * All integers are little-endian and naturally aligned; no struct has implicit
  * padding. The library describes these layouts at load (library/layout.c) and
@@ -365,6 +366,7 @@ enum sg_keeper_op {
 	SG_KEEPER_ACT = 7,     /* struct sg_keeper_act follows: one call on a file, where the program's own grants cover it */
 	SG_KEEPER_LISTENER = 8, /* fds: the sandbox's listener, by which CONNECT may answer; no reply */
 	SG_KEEPER_SEND = 9,    /* struct sg_keeper_send follows: one message; fds: the socket, then those that it carries */
+	SG_KEEPER_PROGRAM = 10, /* as RESOLVE, of a file to be executed; without a path, of the descriptor itself */
 };
 
 /* CONNECT: a uint64_t, the notification's id, comes first. A result that is there at once answers the call itself. */
@@ -446,9 +448,56 @@ struct sg_keeper_reply {
 	int32_t error;       /* negative errno, or 0 */
 	uint64_t op_id;
 	uint32_t flags;      /* RESOLVE: SG_KEEPER_EXISTS; CONNECT: SG_KEEPER_ANSWERED; ACT: what the call returned; SEND: bytes sent */
-	uint32_t length;     /* bytes that follow: RESOLVE: the canonical path; ANSWERED: an array of uint64_t */
-	uint64_t device;     /* RESOLVE: of what exists, as stat(2) has it */
+	uint32_t length;     /* bytes that follow: RESOLVE: the canonical path; ANSWERED: an array of uint64_t; PROGRAM: struct sg_keeper_program */
+	uint64_t device;     /* RESOLVE, PROGRAM: of what exists, as stat(2) has it */
 	uint64_t inode;
+};
+
+#define SG_PROGRAM_HEAD 256 /* what the kernel looks at to know a program: BINPRM_BUF_SIZE */
+
+/* Followed by the canonical path, then the file's first bytes. */
+struct sg_keeper_program {
+	uint32_t path;       /* lengths */
+	uint32_t head;       /* 0 when the file cannot be read */
+};
+
+/* ------------------------------------------------------- engine to tracer */
+
+enum sg_tracer_op {
+	SG_TRACER_WATCH = 1, /* watch a thread through the execve that it is held in; answered by ARMED, then one more */
+	SG_TRACER_DROP = 2,  /* the thread was somebody else: let it go on, whatever it does */
+};
+
+#define SG_WATCH_PREFIX (1u << 0) /* the arguments that follow are the first of them only */
+
+/* Followed, for a WATCH, by the arguments that the new program must have been given, packed with their NULs. */
+struct sg_watch {
+	uint32_t op;
+	uint32_t tid;        /* in the server's pid namespace */
+	uint64_t op_id;      /* chosen by the engine */
+	uint64_t device;     /* the executable that must have been started, as stat(2) gives them */
+	uint64_t inode;
+	uint32_t tgid;
+	uint32_t flags;
+	uint32_t length;
+	uint32_t reserved;
+};
+
+#define SG_WATCH_LIMIT 98304u /* bytes of a whole request */
+
+enum sg_tracer_event {
+	SG_TRACER_REFUSED = 1,  /* it cannot be watched: error says why */
+	SG_TRACER_ARMED = 2,    /* it can be let go on */
+	SG_TRACER_RAN = 3,      /* the program that was to start did; it goes on unwatched */
+	SG_TRACER_RETURNED = 4, /* the execve failed; the thread goes on unwatched */
+	SG_TRACER_GONE = 5,     /* the thread ended */
+	SG_TRACER_KILLED = 6,   /* another program or other arguments: it was killed before its first instruction */
+};
+
+struct sg_watched {
+	uint64_t op_id;
+	uint32_t event;
+	int32_t error;       /* negative errno, or 0 */
 };
 
 #endif

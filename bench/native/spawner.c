@@ -3,10 +3,12 @@
  * Bare comparisons.
  *   latency COUNT PROGRAM [ARG…]           posix_spawn and wait, one after another; prints the median in µs
  *   rate PARALLEL COUNT PROGRAM [ARG…]     COUNT in all, PARALLEL at a time; prints how many a second
+ *   threads THREADS COUNT PROGRAM [ARG…]   COUNT posix_spawns and waits in each thread; prints the µs for each
  *   landlock LAYERS PATH[:PATH…] PROGRAM [ARG…]   executes PROGRAM under so many equal layers that let it read the paths
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
+#include <pthread.h>
 #include <spawn.h>
 #include <stdint.h>
 #include <stdio.h>
@@ -87,6 +89,37 @@ static int rate(long parallel, long count, char **argv)
 	return 0;
 }
 
+struct burst {
+	long count;
+	char **argv;
+};
+
+static void *spawn_burst(void *context)
+{
+	const struct burst *burst = context;
+
+	for (long i = 0; i < burst->count; i++)
+		waitpid(start(burst->argv), NULL, 0);
+	return NULL;
+}
+
+static int threads(long thread_count, long count, char **argv)
+{
+	struct burst burst = { count, argv };
+	pthread_t *ids = calloc((size_t)thread_count, sizeof(*ids));
+	double from = now_us();
+
+	if (thread_count == 1)
+		spawn_burst(&burst);
+	for (long i = 0; thread_count > 1 && i < thread_count; i++)
+		if (pthread_create(&ids[i], NULL, spawn_burst, &burst) != 0)
+			return 1;
+	for (long i = 0; thread_count > 1 && i < thread_count; i++)
+		pthread_join(ids[i], NULL);
+	printf("%.1f\n", (now_us() - from) / (double)(thread_count * count));
+	return 0;
+}
+
 /* landlock(7): EXECUTE, READ_FILE, READ_DIR beneath each path; everything else that ABI 5 knows is refused. */
 static int under_landlock(long layers, char *paths, char **argv)
 {
@@ -123,6 +156,8 @@ int main(int argc, char **argv)
 		return latency(atol(argv[2]), argv + 3);
 	if (argc >= 5 && strcmp(argv[1], "rate") == 0)
 		return rate(atol(argv[2]), atol(argv[3]), argv + 4);
+	if (argc >= 5 && strcmp(argv[1], "threads") == 0)
+		return threads(atol(argv[2]), atol(argv[3]), argv + 4);
 	if (argc >= 5 && strcmp(argv[1], "landlock") == 0)
 		return under_landlock(atol(argv[2]), argv[3], argv + 4);
 	return 2;

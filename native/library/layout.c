@@ -64,6 +64,11 @@ static const struct member members[] = {
 	WHOLE(sg_keeper_reply), MEMBER(sg_keeper_reply, op), MEMBER(sg_keeper_reply, error),
 	MEMBER(sg_keeper_reply, op_id), MEMBER(sg_keeper_reply, flags), MEMBER(sg_keeper_reply, length),
 	MEMBER(sg_keeper_reply, device), MEMBER(sg_keeper_reply, inode),
+	WHOLE(sg_keeper_program), MEMBER(sg_keeper_program, path), MEMBER(sg_keeper_program, head),
+	WHOLE(sg_watch), MEMBER(sg_watch, op), MEMBER(sg_watch, tid), MEMBER(sg_watch, op_id),
+	MEMBER(sg_watch, device), MEMBER(sg_watch, inode), MEMBER(sg_watch, tgid), MEMBER(sg_watch, flags),
+	MEMBER(sg_watch, length),
+	WHOLE(sg_watched), MEMBER(sg_watched, op_id), MEMBER(sg_watched, event), MEMBER(sg_watched, error),
 };
 
 /*

@@ -9,6 +9,7 @@
 #include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -132,4 +133,40 @@ int sg_probe_read_memory(void)
 	} local = { &to, 1 }, remote = { &from, 1 };
 
 	return syscall(SYS_process_vm_readv, getpid(), &local, 1UL, &remote, 1UL, 0UL) < 0 ? -errno : 0;
+}
+
+static int wait_for_kill(void *unused)
+{
+	const uint64_t all = ~0ull;
+
+	(void)unused;
+	for (;;)
+		syscall(SYS_rt_sigsuspend, &all, sizeof(all));
+	return 0;
+}
+
+/*
+ * Whether a descendant may be traced, by ptrace(2); container profiles may refuse it. Returns 0 or -errno.
+ * The child shares this memory and touches nothing of it.
+ */
+int sg_probe_trace(void)
+{
+	size_t size = 65536;
+	char *stack = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+	pid_t pid;
+	int error;
+
+	if (stack == MAP_FAILED)
+		return -errno;
+	pid = clone(wait_for_kill, stack + size, CLONE_VM, NULL);
+	error = pid < 0 ? -errno : 0;
+	if (pid > 0) {
+		if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) < 0)
+			error = -errno;
+		kill(pid, SIGKILL);
+		while (waitpid(pid, NULL, __WALL) < 0 && errno == EINTR)
+			;
+	}
+	munmap(stack, size);
+	return error;
 }

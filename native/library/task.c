@@ -190,6 +190,20 @@ int sg_task_directory(uint32_t tid, int fd)
 	return copy < 0 ? -errno : copy;
 }
 
+/*
+ * Holds what a magic link below /proc/<tid> ("exe", "fd/3") leads to, giving no access to it. Returns a
+ * descriptor or -errno; the caller owns it.
+ */
+int sg_task_hold(uint32_t tid, const char *name)
+{
+	char path[96];
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%u/%.64s", tid, name);
+	fd = open(path, O_PATH | O_CLOEXEC);
+	return fd < 0 ? -errno : fd;
+}
+
 /* Reads a symbolic link below /proc/<tid> ("cwd", "fd/3"). Returns its length or -errno. */
 int sg_task_link(uint32_t tid, const char *name, char *buffer, uint32_t size)
 {

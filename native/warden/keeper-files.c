@@ -14,8 +14,7 @@
 
 #define MEMORY_DEVICES 1 /* major number of /dev/null and its like, whose open never waits */
 
-/* 0, or -EACCES for what is denied whoever asks. */
-static int check_denied(struct keeper *keeper, int fd, const char *name)
+int check_denied(struct keeper *keeper, int fd, const char *name)
 {
 	struct rights rights;
 	int r;

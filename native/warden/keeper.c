@@ -133,6 +133,7 @@ static void (*const operations[])(struct keeper *keeper, struct request *request
 	[SG_KEEPER_ACT] = handle_act,
 	[SG_KEEPER_LISTENER] = handle_listener,
 	[SG_KEEPER_SEND] = handle_send,
+	[SG_KEEPER_PROGRAM] = handle_program,
 };
 
 static void handle(struct keeper *keeper, const struct sg_keeper_request *head, const char *bytes,

@@ -67,11 +67,15 @@ void reply_sent(struct keeper *keeper, struct job *job);
  */
 int open_pinned(struct keeper *keeper, uint64_t op_id, int *fd, const char *name, int flags, mode_t mode);
 
+/* Whether a file, or `name` in a directory, is denied whoever asks: -EACCES then, else 0. `name` may be NULL. */
+int check_denied(struct keeper *keeper, int fd, const char *name);
+
 /* Operations; each replies when it is done, unless abi.h says that it does not. */
 void handle_resolve(struct keeper *keeper, struct request *request);
 void handle_open(struct keeper *keeper, struct request *request);
 void handle_release(struct keeper *keeper, struct request *request);
 void handle_connect(struct keeper *keeper, struct request *request);
+void handle_program(struct keeper *keeper, struct request *request);
 void handle_act(struct keeper *keeper, struct request *request);
 void handle_send(struct keeper *keeper, struct request *request);
 void handle_cancel(struct keeper *keeper, struct request *request);

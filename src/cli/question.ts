@@ -44,7 +44,8 @@ export function describeCall(call: HeldCall): string {
       return `${fileVerb(detail.value)} ${quotedOs(detail.value.path)}${detail.value.path2 === undefined ? "" : ` as ${quotedOs(detail.value.path2)}`}`;
     case "exec": {
       const argv = detail.value.argv.map((argument) => quotedOs(argument)).join(" ");
-      return `run ${quotedOs(detail.value.program)}${argv === "" ? "" : ` as ${clipped(argv, 400)}`}${detail.value.argvCut ? " …" : ""}`;
+      const by = detail.value.interpreters.map((interpreter) => ` by ${quotedOs(interpreter)}`).join("");
+      return `run ${quotedOs(detail.value.program)}${by}${argv === "" ? "" : ` as ${clipped(argv, 400)}`}${detail.value.argvCut ? " …" : ""}`;
     }
     case "network":
       return `${networkVerb(detail.value)} ${describeAddress(detail.value.address)}${describeTransport(detail.value)}`;
@@ -106,6 +107,7 @@ export function memoryKey(call: HeldCall): string | undefined {
         call.syscall,
         executable,
         osKey(detail.value.program),
+        detail.value.interpreters.map(osKey),
         detail.value.argv.map(osKey),
       ]);
     case "network": {

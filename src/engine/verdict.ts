@@ -7,6 +7,8 @@ export type ContinueReason =
   | "registers_only"
   /** The launcher's own execve, before any code of the program ran. */
   | "launch"
+  /** What the kernel made of it is compared with what was judged before anything of it takes effect. */
+  | "verified_after"
   /** A decider allowed a call whose arguments it was told are racy (`ArgumentIntegrity`). */
   | "accepted_race"
   /** The kernel's own rules (Landlock, the register filter) refuse everything that must be refused. */

@@ -99,6 +99,9 @@ export const KEEPER_ACT = layout(64, {
 });
 export const KEEPER_SEND = layout(24, { flags: 0, name: 4, control: 8, data: 12, pin: 16 });
 export const KEEPER_REPLY = layout(40, { op: 0, error: 4, op_id: 8, flags: 16, length: 20, device: 24, inode: 32 });
+export const KEEPER_PROGRAM = layout(8, { path: 0, head: 4 });
+export const WATCH = layout(48, { op: 0, tid: 4, op_id: 8, device: 16, inode: 24, tgid: 32, flags: 36, length: 40 });
+export const WATCHED = layout(16, { op_id: 0, event: 8, error: 12 });
 
 export const SOURCE = { listener: 1, channel: 2, task: 3, wake: 4 } as const;
 
@@ -203,6 +206,7 @@ export const KEEPER_OP = {
   act: 7,
   listener: 8,
   send: 9,
+  program: 10,
 } as const;
 /** What an act does; native/abi.h, enum sg_act. */
 export const ACT = {
@@ -232,6 +236,9 @@ export const SEND_DATA_LIMIT = 65536;
 export const KEEPER_ANSWER = 1;
 export const KEEPER_PINNED = 2;
 export const KEEPER_FLAG = { exists: 1, answered: 2 } as const;
+export const TRACER_OP = { watch: 1, drop: 2 } as const;
+export const TRACER_EVENT = { refused: 1, armed: 2, ran: 3, returned: 4, gone: 5, killed: 6 } as const;
+export const WATCH_FLAG = { prefix: 1 } as const;
 
 const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_record: RECORD,
@@ -257,6 +264,9 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_keeper_act: KEEPER_ACT,
   sg_keeper_send: KEEPER_SEND,
   sg_keeper_reply: KEEPER_REPLY,
+  sg_keeper_program: KEEPER_PROGRAM,
+  sg_watch: WATCH,
+  sg_watched: WATCHED,
 };
 
 /** The same text as `sg_layout` in native/library/layout.c writes. */

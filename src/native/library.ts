@@ -43,6 +43,7 @@ export function check(call: string, result: number, argument = ""): number {
 export const nativeFiles = {
   library: fileURLToPath(new URL("../../../native/build/libsandgate.so", import.meta.url)),
   warden: fileURLToPath(new URL("../../../native/build/sandgate-warden", import.meta.url)),
+  tracer: fileURLToPath(new URL("../../../native/build/sandgate-tracer", import.meta.url)),
 } as const;
 
 /** The shared library's functions. Each is documented where it is written, in `native/library/`. */
@@ -82,6 +83,7 @@ export interface Library {
   taskSignalGroup(pid: number, signal: number): number;
   taskTakeFd(pidfd: number, fd: number): number;
   taskDirectory(tid: number, fd: number): number;
+  taskHold(tid: number, name: string): number;
   taskLink(tid: number, name: string, buffer: Uint8Array, size: number): number;
   taskCopy(tid: number, address: bigint, buffer: Uint8Array, size: number): number;
   taskGather(
@@ -101,6 +103,7 @@ export interface Library {
   probeCapability(capability: number): number;
   probePidfdGetfd(): number;
   probeReadMemory(): number;
+  probeTrace(): number;
 }
 
 /** Loads the library into this thread and compares its layouts with ours. Throws when they differ. */
@@ -148,6 +151,7 @@ export function loadLibrary(): Library {
     taskSignalGroup: library.func("int sg_task_signal_group(uint32_t pid, int signal)"),
     taskTakeFd: library.func("int sg_task_take_fd(int pidfd, int fd)"),
     taskDirectory: library.func("int sg_task_directory(uint32_t tid, int fd)"),
+    taskHold: library.func("int sg_task_hold(uint32_t tid, const char *name)"),
     taskLink: library.func("int sg_task_link(uint32_t tid, const char *name, void *buffer, uint32_t size)"),
     taskCopy: library.func("int sg_task_copy(uint32_t tid, uint64_t address, void *buffer, uint32_t size)"),
     taskGather: library.func(
@@ -161,5 +165,6 @@ export function loadLibrary(): Library {
     probeCapability: library.func("int sg_probe_capability(uint32_t capability)"),
     probePidfdGetfd: library.func("int sg_probe_pidfd_getfd()"),
     probeReadMemory: library.func("int sg_probe_read_memory()"),
+    probeTrace: library.func("int sg_probe_trace()"),
   };
 }

@@ -17,6 +17,8 @@ export interface Probe {
   pidfdGetfd(): number;
   /** 0 when process_vm_readv(2) is permitted. */
   readMemory(): number;
+  /** 0 when ptrace(2) lets a descendant be traced. */
+  trace(): number;
   /** Hard RLIMIT_NOFILE of this process. */
   maxOpenFiles(): number;
   /** /proc tells the children of a task (CONFIG_PROC_CHILDREN). */
@@ -33,6 +35,7 @@ export function createProbe(library: Library): Probe {
     pidfdGetfd: () => library.probePidfdGetfd(),
     readMemory: () => library.probeReadMemory(),
     listsChildren: () => existsSync(`/proc/self/task/${process.pid}/children`),
+    trace: () => library.probeTrace(),
     maxOpenFiles() {
       // proc(5): "Max open files   soft   hard   files"
       const hard = /^Max open files\s+\S+\s+(\S+)/m.exec(readFileSync("/proc/self/limits", "latin1"))?.[1];

@@ -49,6 +49,8 @@ export interface Tasks {
    * a positive errno. `total` is how many there are in all.
    */
   gather(tid: number, parts: Parts, skip: number, bytes: Uint8Array): Gathered | number;
+  /** A descriptor, without access, for what a link below /proc/<tid> leads to, or a negative errno. */
+  hold(tid: number, name: string): number;
   /** A link below /proc/<tid>, or undefined. */
   link(tid: number, name: string): Buffer | undefined;
 }
@@ -92,6 +94,7 @@ export function createTasks(library: Library): Tasks {
       const length = library.taskGather(tid, vector, count, BigInt(skip), bytes, bytes.length, total);
       return length < 0 ? -length : { length, total: Number(total[0]) };
     },
+    hold: (tid, name) => library.taskHold(tid, name),
     link(tid, name) {
       const length = library.taskLink(tid, name, link, link.length);
       return length < 0 ? undefined : Buffer.from(link.subarray(0, length));

@@ -18,6 +18,8 @@ export interface HostProbe {
   pidfdGetfd(): number;
   /** 0 when process_vm_readv(2) is permitted. */
   readMemory(): number;
+  /** 0 when ptrace(2) lets a descendant be traced. */
+  trace(): number;
   /** Hard RLIMIT_NOFILE of this process. */
   maxOpenFiles(): number;
   /** /proc tells the children of a task. */
@@ -44,6 +46,8 @@ export interface HostFeatures {
   readonly userMountNamespaces: boolean;
   readonly canDropBounding: boolean;
   readonly pidfdGetfd: boolean;
+  /** Descendants can be traced. */
+  readonly trace: boolean;
   /** The hard limit of this process, which its children cannot exceed. */
   readonly maxOpenFiles: number;
   /** /proc tells the children of a task, so that all of a sandbox can be found. */
@@ -87,6 +91,7 @@ export function probeHost(probe: HostProbe): Host {
   const userMountErrno = mountErrno === 0 ? 0 : probe.mounts(CLONE_NEWUSER | CLONE_NEWNS);
   const getfdErrno = probe.pidfdGetfd();
   const memoryErrno = probe.readMemory();
+  const traceErrno = probe.trace();
   const features: HostFeatures = {
     arch,
     kernelRelease: release(),
@@ -102,12 +107,21 @@ export function probeHost(probe: HostProbe): Host {
     userMountNamespaces: userMountErrno === 0,
     canDropBounding: probe.capability(CAP_SETPCAP) === 1,
     pidfdGetfd: getfdErrno === 0,
+    trace: traceErrno === 0,
     maxOpenFiles: probe.maxOpenFiles(),
     listsChildren: probe.listsChildren(),
   };
   return {
     features,
-    list: describe(features, { landlock, pidErrno, userErrno, mountErrno: userMountErrno, getfdErrno, memoryErrno }),
+    list: describe(features, {
+      landlock,
+      pidErrno,
+      userErrno,
+      mountErrno: userMountErrno,
+      getfdErrno,
+      memoryErrno,
+      traceErrno,
+    }),
   };
 }
 
@@ -119,6 +133,7 @@ interface Findings {
   readonly mountErrno: number;
   readonly getfdErrno: number;
   readonly memoryErrno: number;
+  readonly traceErrno: number;
 }
 
 function describe(features: HostFeatures, found: Findings): HostFeature[] {
@@ -157,6 +172,7 @@ function describe(features: HostFeatures, found: Findings): HostFeature[] {
     },
     permitted("pidfd_getfd", found.getfdErrno, `${profile}: pidfd_getfd(2).`),
     permitted("process_vm_readv", found.memoryErrno, `${profile}: process_vm_readv(2).`),
+    permitted("exec_verify", found.traceErrno, `${profile}: ptrace(2); kernel.yama.ptrace_scope must be below 2.`),
     permitted(
       "pid_namespace",
       found.pidErrno,

@@ -290,6 +290,8 @@ export type CallDetail =
   | {
       readonly kind: "exec";
       readonly program: Uint8Array;
+      /** Where the program is a script: its interpreter, then that one's if it is a script too, and so on. */
+      readonly interpreters: readonly Uint8Array[];
       readonly argv: readonly Uint8Array[];
       readonly argvCut: boolean;
     }

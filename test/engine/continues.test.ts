@@ -11,6 +11,7 @@ const source = fileURLToPath(new URL("../../../src/", import.meta.url));
 const SAFE: Readonly<Record<string, Readonly<Partial<Record<ContinueReason, string>>>>> = {
   "sandbox/handlers/exec.ts": {
     launch: "the launcher's own execve, before any code of the program ran",
+    verified_after: "the tracer compares the new program with what was judged before its first instruction",
     accepted_race: "a decider was told that the arguments are racy, and no such allowance is remembered",
   },
   "sandbox/handlers/path-act.ts": {

@@ -15,6 +15,7 @@ interface Served extends AsyncDisposable {
   readonly command: RunningCommand;
   readonly client: SandgateClient;
   readonly pid: number;
+  readonly tracerPid: number;
   readonly wardenPid: number;
   readonly directory: string;
 }
@@ -27,12 +28,16 @@ async function serve(): Promise<Served> {
   const client = connect(`unix:${join(directory, "socket")}`);
   await client.ready(5000);
   const pid = command.child.pid ?? 0;
-  const warden = allProcesses().find(({ parent, argv }) => parent === pid && argv.includes("sandgate-warden"));
-  assert.ok(warden, "the service has a warden");
+  const all = allProcesses();
+  const tracer = all.find(({ parent, argv }) => parent === pid && argv.includes("sandgate-tracer"));
+  assert.ok(tracer, "the service has a tracer");
+  const warden = all.find(({ parent, argv }) => parent === tracer.pid && argv.includes("sandgate-warden"));
+  assert.ok(warden, "the tracer has a warden");
   return {
     command,
     client,
     pid,
+    tracerPid: tracer.pid,
     wardenPid: warden.pid,
     directory,
     async [Symbol.asyncDispose]() {
@@ -76,27 +81,30 @@ describe("the death of a part", () => {
     await using served = await serve();
     const marker = newMarker();
     await spawnStubborn(served.client, marker);
-    const below = new Set(descendants(new Set([served.wardenPid])));
+    const { tracerPid, wardenPid } = served;
+    const below = new Set([wardenPid, ...descendants(new Set([tracerPid, wardenPid]))]);
     assert.ok(below.size >= SANDBOXES);
     served.command.child.kill("SIGKILL");
     await served.command.result;
     await eventually(
-      "no process of any sandbox, no helper and no warden is left",
-      () => withArgument(marker).length === 0 && !isAlive(served.wardenPid) && [...below].every((pid) => !isAlive(pid)),
+      "no process of any sandbox, no helper, warden or tracer is left",
+      () => withArgument(marker).length === 0 && !isAlive(served.tracerPid) && [...below].every((pid) => !isAlive(pid)),
       WITHIN_MS,
     );
   });
 
-  it("leaves nothing either when the warden is killed, and the service says so and ends", async () => {
-    await using served = await serve();
-    const marker = newMarker();
-    await spawnStubborn(served.client, marker);
-    process.kill(served.wardenPid, "SIGKILL");
-    await eventually("no process of any sandbox is left", () => withArgument(marker).length === 0, WITHIN_MS);
-    const { status, stderr } = await served.command.result;
-    assert.notEqual(status, 0);
-    assert.match(stderr, /the warden (ended unexpectedly|closed its socket)/);
-  });
+  for (const part of ["warden", "tracer"] as const) {
+    it(`leaves nothing either when the ${part} is killed, and the service says so and ends`, async () => {
+      await using served = await serve();
+      const marker = newMarker();
+      await spawnStubborn(served.client, marker);
+      process.kill(served[`${part}Pid`], "SIGKILL");
+      await eventually("no process of any sandbox is left", () => withArgument(marker).length === 0, WITHIN_MS);
+      const { status, stderr } = await served.command.result;
+      assert.notEqual(status, 0);
+      assert.match(stderr, /the warden (ended unexpectedly|closed its socket)/);
+    });
+  }
 
   it("drains at SIGTERM: programs are asked to end, streams are told, and the socket is gone", async () => {
     await using served = await serve();

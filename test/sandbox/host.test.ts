@@ -11,6 +11,7 @@ const EVERYTHING: HostProbe = {
   capability: () => 1,
   pidfdGetfd: () => 0,
   readMemory: () => 0,
+  trace: () => 0,
   maxOpenFiles: () => 1024,
   listsChildren: () => true,
 };

@@ -201,8 +201,8 @@ const unavailable: readonly Case[] = [
     refusal: { ...unenforceable("spec.protections.may_degrade"), metadata: { protection: "cpu_limit" } },
   },
   {
-    what: "frozen arguments of execve",
-    spec: { holds: { triggers: [{ syscalls: ["execve"], requiredIntegrity: 3 }] } },
+    what: "copied arguments of execve",
+    spec: { holds: { triggers: [{ syscalls: ["execve"], requiredIntegrity: 2 }] } },
     refusal: unenforceable("spec.holds.triggers[0].required_integrity"),
   },
 ];

@@ -142,7 +142,7 @@ describe("held calls", () => {
       assert.equal(call.task?.sandboxId, sandboxId);
       assert.equal(call.task?.processId, "main");
       assert.match(call.task?.executable?.text ?? "", /sh$/);
-      assert.equal(call.integrity, ArgumentIntegrity.RACY, "the kernel reads the arguments again");
+      assert.equal(call.integrity, ArgumentIntegrity.FROZEN, "what the kernel read is compared");
     });
 
     it("of the program that the client itself asked for is not a question", async () => {

@@ -3,7 +3,7 @@ import { mkdirSync, readdirSync, renameSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
-const sources = fileURLToPath(new URL("../../../test/guests/", import.meta.url));
+export const sources = fileURLToPath(new URL("../../../test/guests/", import.meta.url));
 /** Outside every home, so that an ordinary user's sandbox can be given it. */
 const builtIn = fileURLToPath(new URL("../../guests/", import.meta.url));
 

@@ -17,6 +17,7 @@ export const CAPABLE_HOST: HostFeatures = {
   userMountNamespaces: true,
   canDropBounding: true,
   pidfdGetfd: true,
+  trace: true,
   maxOpenFiles: 4096,
   listsChildren: true,
 };

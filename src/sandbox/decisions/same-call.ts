@@ -21,7 +21,8 @@ function detailKey(detail: CallDetail, args: readonly bigint[]): string | undefi
     case "file":
       return `file ${detail.operation} ${detail.flags} ${detail.mode} ${text(detail.path)}`;
     case "exec":
-      return detail.argvCut ? undefined : `exec ${text(detail.program)} ${detail.argv.map(text).join(" ")}`;
+      if (detail.argvCut) return undefined;
+      return `exec ${[detail.program, ...detail.interpreters].map(text).join(" ")} : ${detail.argv.map(text).join(" ")}`;
     case "network":
       return `network ${detail.operation} ${detail.transport} ${addressKey(detail.address)}`;
     case "raw":

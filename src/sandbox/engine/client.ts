@@ -134,10 +134,12 @@ export interface EngineClientOptions {
 export async function startEngine(options: EngineClientOptions): Promise<EngineClient> {
   const { channels, events, planHeader, spinUs } = options;
   const [ourEnd, wardenEnd] = channels.pair();
+  const [tracerFd, tracerEnd] = channels.pair();
   const wakeFd = channels.event();
   const recordsTaken = new Int32Array(new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT));
   const start: EngineStart = {
     wardenFd: channels.duplicate(ourEnd),
+    tracerFd,
     wakeFd: channels.duplicate(wakeFd),
     spinUs,
     recordsTaken: recordsTaken.buffer,
@@ -152,12 +154,15 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   let workerLives = true;
   let phase: "starting" | "running" | "closing" | "failed" = "starting";
   let hello: (() => void) | undefined;
+  let wardenPid = 0;
 
-  const warden: ChildProcess = spawn(nativeFiles.warden, [], {
-    stdio: ["ignore", "ignore", "inherit", wardenEnd],
+  // The tracer starts the warden and ends with it.
+  const warden: ChildProcess = spawn(nativeFiles.tracer, [nativeFiles.warden], {
+    stdio: ["ignore", "ignore", "inherit", wardenEnd, tracerEnd],
     env: {},
   });
   closeSync(wardenEnd);
+  closeSync(tracerEnd);
   const worker = new Worker(fileURLToPath(new URL("./worker.js", import.meta.url)), {
     workerData: start,
     // Descriptors come from and go to other threads and processes here; Node need not keep count.
@@ -250,6 +255,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   function takeWarden(message: Extract<FromEngine, { kind: "warden" }>["message"]): void {
     switch (message.kind) {
       case "hello":
+        wardenPid = message.pid;
         hello?.();
         return;
       case "started": {
@@ -371,7 +377,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
     addGrant: (sandboxLaunchId, grant) => post({ kind: "add_grant", sandboxLaunchId, grant }),
     removeGrant: (sandboxLaunchId, grantId) => post({ kind: "remove_grant", sandboxLaunchId, grantId }),
     showFile: (sandboxLaunchId, index, content) => post({ kind: "show_file", sandboxLaunchId, index, content }),
-    wardenPid: warden.pid ?? 0,
+    wardenPid,
     async close() {
       if (phase === "closing") return;
       const failed = phase === "failed";

@@ -13,6 +13,7 @@ import type {
   SignalScope,
   TaskInfo,
 } from "../model.js";
+import type { Tracer } from "../warden/tracer.js";
 import { createInterrupts, type Interrupts } from "./interrupts.js";
 import type { Records } from "./records.js";
 import type { EngineSandbox, JudgedCall, Judgement } from "./sandbox.js";
@@ -51,6 +52,9 @@ export interface Mediator {
    * is called once, when it has waited for longer than a moment.
    */
   defer(call: Call, onEnd?: () => void, onSlow?: () => void): WaitingCall;
+  readonly tracer: Tracer;
+  /** Tells the service's operator of something that should not have happened. */
+  report(sandbox: EngineSandbox, message: string): void;
   /** What of the call outlives its handler. */
   originOf(call: Call, sandbox: EngineSandbox): Origin;
   /** A duplicate of the caller's socket `fd`, owned by the handler; else a positive errno. */
@@ -89,6 +93,8 @@ export interface Holds {
 export interface MediatorOptions {
   readonly loop: EngineLoop<EngineSandbox>;
   readonly tasks: Tasks;
+  readonly tracer: Tracer;
+  readonly report: Mediator["report"];
   readonly holds: Holds;
   readonly records: Records;
 }
@@ -286,6 +292,8 @@ export function createMediator(options: MediatorOptions): Mediator {
 
   return {
     tasks,
+    tracer: options.tracer,
+    report: options.report,
     originOf,
     defer,
     takeSocket: (call, fd) => loop.takeSocket(call, fd),

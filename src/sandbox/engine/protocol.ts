@@ -12,6 +12,8 @@ import type { LaunchId, WardenMessage } from "../warden/messages.js";
 export interface EngineStart {
   /** The engine's end of the warden's socket. */
   readonly wardenFd: number;
+  /** The engine's end of the tracer's socket. */
+  readonly tracerFd: number;
   readonly wakeFd: number;
   readonly spinUs: number;
   /** Shared: how many records of settled calls the main thread has taken. */

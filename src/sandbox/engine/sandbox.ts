@@ -75,7 +75,7 @@ export interface GrantEvents {
 }
 
 export function createJudge(policy: EnginePolicy, grantEvents: GrantEvents): Judge {
-  const rules = policy.rules.map((rule) => ({ rule, matches: compileMatch(rule.match) }));
+  const rules = policy.rules.map((rule) => ({ rule, matches: compileMatch(rule.match, rule.action.kind === "allow") }));
   const triggers = policy.triggers.map((trigger) => {
     const matches = trigger.match === undefined ? () => true : compileMatch(trigger.match);
     return (call: JudgedCall): boolean =>

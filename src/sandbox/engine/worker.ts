@@ -14,6 +14,7 @@ import { createHandlers } from "../handlers/table.js";
 import type { Settlement } from "../model.js";
 import { createKeeper } from "../warden/keeper.js";
 import { type LaunchId, parseWardenMessage, type WardenMessage } from "../warden/messages.js";
+import { createTracer } from "../warden/tracer.js";
 import { createMediator } from "./mediator.js";
 import type { EngineStart, FromEngine, ToEngine } from "./protocol.js";
 import { createRecords } from "./records.js";
@@ -98,6 +99,8 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     loop,
     tasks: createTasks(library),
     records,
+    tracer: createTracer(loop, start.tracerFd),
+    report: ({ sandboxId }, message) => post({ kind: "error", sandboxId, message, stack: "" }),
     holds: {
       begin(call, sandbox, settled) {
         held.set(call.holdId, settled);

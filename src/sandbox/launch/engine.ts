@@ -26,6 +26,7 @@ export function enginePolicyOf(
   ownSockets: readonly string[],
   denied: DeniedPlan | undefined,
   hasListener: boolean,
+  verifyExec: boolean,
 ): EnginePolicy {
   const mediatesOpens = mediation.holdOpen !== "none";
   const isSane = spec.filesystem.baseline === "sane";
@@ -34,6 +35,7 @@ export function enginePolicyOf(
     : [];
   const pathsWith = (right: number) =>
     own.filter(({ access, executeOnly }) => executeOnly !== true && (access & right) !== 0).map(({ path }) => path);
+  const exchangeable = [...trees.program, ...trees.grantable].filter(({ access }) => (access & FS.writeFile) !== 0);
   return {
     rules: mediatesOpens && isSane ? [...mediation.rules, HARMLESS] : mediation.rules,
     triggers: mediation.triggers,
@@ -47,6 +49,10 @@ export function enginePolicyOf(
     refusedSockets: network.unix ? refusedSockets(spec, ownSockets, view) : [],
     scopesAbstract: (handled.scoped & SCOPE.abstractUnixSocket) !== 0,
     holdExec: mediation.holdExec,
+    verifyExec,
+    exchangeableTrees: mediation.holdExec
+      ? exchangeable.flatMap((rule) => withRealPath(rule, view)).map(({ path }) => path)
+      : [],
     holdConnect: mediation.holdConnect,
     holdOpen: mediation.holdOpen,
     holdSyscalls: mediation.holdSyscalls,

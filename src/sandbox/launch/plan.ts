@@ -7,7 +7,7 @@ import { PLAN_FLAG } from "../../native/abi.js";
 import type { HostFeatures } from "../host.js";
 import type { PlanSummary, ProcessSpec, ProtectionState, SandboxSpec } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
-import { mediationOf } from "../policy/mediation.js";
+import { type Mediation, mediationOf, refuseRacyExecs } from "../policy/mediation.js";
 import { createProtectionLedger, type ProtectionLedger } from "../policy/protection-states.js";
 import { validateProcess, validateSpec } from "../policy/validate.js";
 import { viewOf } from "../policy/view.js";
@@ -97,6 +97,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
       const limits = planLimits(spec, host, ledger, options.nursery);
       const ids = planIds(spec, host, ledger, namespaces | mounts.flags | limits.flags);
       if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
+      const verifyExec = planExec(mediation, ledger);
       const hasBounding = planBounding(spec, host, ledger);
       const filterPolicy = filterPolicyOf(
         spec,
@@ -137,7 +138,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
         },
         summary: {
           notifiedSyscalls: filter.notified,
-          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata, limits, denied),
+          mechanisms: mechanismsOf(spec, mediation, network, filterPolicy, mounts.metadata, limits, denied, verifyExec),
           stages: [],
         },
         protections: ledger.states,
@@ -154,6 +155,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
           own.sockets(),
           denied,
           filterFlags !== 0,
+          verifyExec,
         ),
       };
     },
@@ -179,6 +181,17 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
       return encodeParts("exec", parts, launchId, sandboxLaunchId);
     },
   };
+}
+
+/** Whether what an execve starts is compared with what was judged, where anything is judged at all. */
+function planExec(mediation: Mediation, ledger: ProtectionLedger): boolean {
+  if (!mediation.holdExec) return false;
+  if (ledger.need("exec_verify")) {
+    if (!ledger.need("wait_killable")) throw cannotEnforce("spec.protections", "without wait_killable, exec_verify");
+    return true;
+  }
+  refuseRacyExecs(mediation.triggers);
+  return false;
 }
 
 function planNamespaces(spec: SandboxSpec, host: HostFeatures, ledger: ProtectionLedger): number {

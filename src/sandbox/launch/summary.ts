@@ -23,6 +23,7 @@ export function mechanismsOf(
   metadata: MetadataPlan,
   planned: LimitPlan,
   denied: DeniedPlan | undefined,
+  verifyExec: boolean,
 ): ReadonlyMap<string, string> {
   const found = new Map<string, string>();
   const each = (list: readonly unknown[], field: string, mechanism: (index: number) => string) => {
@@ -70,6 +71,9 @@ export function mechanismsOf(
   each(spec.network.bind, "spec.network.bind", () => "landlock");
   each(holds.triggers, "spec.holds.triggers", () => "seccomp notification");
   each(rules, "spec.rules", () => "engine");
+  if (mediation.holdExec) {
+    found.set("starting programs", `engine, ${verifyExec ? "compared by the tracer before they begin" : "racy"}`);
+  }
   if (limits.openFiles > 0) found.set("spec.limits.open_files", "rlimit, per process");
   for (const [field, mechanism] of planned.mechanisms) found.set(`spec.limits.${field}`, mechanism);
   if (mediation.holdOpen === "writes") found.set("opens for reading", "landlock, not notified");

@@ -17,6 +17,10 @@ export interface EnginePolicy {
   readonly scopesAbstract: boolean;
   /** execve and execveat are notified, the launch's own included. */
   readonly holdExec: boolean;
+  /** What the kernel makes of an execve is compared with what was judged. */
+  readonly verifyExec: boolean;
+  /** Resolved trees in which the program can exchange one file for another. Empty unless execs are held. */
+  readonly exchangeableTrees: readonly string[];
   /** A trigger or rule looks at connects. */
   readonly holdConnect: boolean;
   readonly holdOpen: "none" | "writes" | "all";

@@ -37,7 +37,7 @@ export function mediationOf(spec: SandboxSpec): Mediation {
     const calls = namedCalls(trigger.syscalls, trigger.categories, field);
     if (calls.length === 0) throw invalidField(field, "names no system call and no category");
     if (trigger.match !== undefined) namedCalls(trigger.match.syscalls, trigger.match.categories, `${field}.match`);
-    requireIntegrity(trigger, calls, `${field}.required_integrity`);
+    requireIntegrity(trigger, calls, field);
     needs.add(calls, trigger.match?.writesOnly === true, true);
     const match = trigger.match === undefined ? undefined : withSiblings(trigger.match);
     return { ...trigger, syscalls: siblingsOf(trigger.syscalls), match };
@@ -145,22 +145,36 @@ function needsEngine({ network }: SandboxSpec): boolean {
   return connectPorts(allowed) === "many";
 }
 
+/** From what may still change to what cannot. */
+const STRENGTH: readonly ArgumentIntegrity[] = ["racy", "frozen", "copied", "registers"];
+
 function requireIntegrity(trigger: HoldTrigger, calls: readonly string[], field: string): void {
   const { requiredIntegrity: required } = trigger;
-  if (required === undefined || required === "racy") return;
-  const weak = calls.find((name) => {
-    const given = integrityOf(name);
-    return given === "racy" || (given === "copied" && required === "registers");
-  });
-  if (weak === undefined) return;
-  throw new SandboxError(
+  if (required === undefined) return;
+  const weak = calls.find((name) => STRENGTH.indexOf(integrityOf(name)) < STRENGTH.indexOf(required));
+  if (weak !== undefined) throw tooWeak(weak, integrityOf(weak), required, field);
+}
+
+function tooWeak(syscall: string, given: string, required: ArgumentIntegrity, trigger: string): SandboxError {
+  const field = `${trigger}.required_integrity`;
+  return new SandboxError(
     "failed_precondition",
-    `${field}: the arguments of ${weak} are ${integrityOf(weak)} in this version, not ${required}`,
-    { reason: "PROTECTION_UNAVAILABLE", field, metadata: { syscall: weak, required_integrity: required } },
+    `${field}: the arguments of ${syscall} are ${given}, not ${required}`,
+    { reason: "PROTECTION_UNAVAILABLE", field, metadata: { syscall, required_integrity: required } },
   );
 }
 
+/** Throws where a trigger asks for more than an execve gives without being verified. */
+export function refuseRacyExecs(triggers: readonly HoldTrigger[]): void {
+  triggers.forEach(({ syscalls, categories, requiredIntegrity }, index) => {
+    if (requiredIntegrity === undefined || requiredIntegrity === "racy") return;
+    const syscall = EXEC_CALLS.find((name) => syscalls.includes(name) || categories.includes("process"));
+    if (syscall !== undefined)
+      throw tooWeak(syscall, "racy without exec_verify", requiredIntegrity, `spec.holds.triggers[${index}]`);
+  });
+}
+
 function integrityOf(name: string): ArgumentIntegrity {
-  if (EXEC_CALLS.includes(name)) return "racy";
+  if (EXEC_CALLS.includes(name)) return "frozen";
   return [...OPEN_CALLS, ...CONNECT_CALLS, ...SEND_CALLS].includes(name) ? "copied" : "registers";
 }

@@ -92,6 +92,9 @@ function missingReason(protection: Protection, host: HostFeatures): string | und
       return given(host.canDropBounding, "the service has no CAP_SETPCAP");
     case "pidfd_getfd":
       return given(host.pidfdGetfd, "this host refuses pidfd_getfd");
+    case "exec_verify":
+      if (!host.trace) return "this host lets no process be traced with ptrace";
+      return given(host.waitKillable, "this host's seccomp cannot keep a held call from signals; kernel 5.19 can");
     case "memory_limit":
       return given(host.listsChildren, NO_CHILDREN);
     case "process_limit":

@@ -13,6 +13,7 @@ export const PROTECTIONS = [
   "mount_namespace",
   "bounding_set",
   "pidfd_getfd",
+  "exec_verify",
   "memory_limit",
   "process_limit",
   "cpu_limit",

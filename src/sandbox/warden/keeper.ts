@@ -8,6 +8,7 @@ import {
   KEEPER_FLAG,
   KEEPER_OP,
   KEEPER_PINNED,
+  KEEPER_PROGRAM,
   KEEPER_REPLY,
   KEEPER_REQUEST,
   KEEPER_SEND,
@@ -44,6 +45,12 @@ export interface OutgoingMessage {
   readonly data: Uint8Array;
 }
 
+/** A pinned file that is to be executed. Who it is, is known for as long as it is pinned. */
+export interface ProgramPin extends Pin {
+  /** Its first bytes, as many as the kernel looks at; empty when it cannot be read. */
+  readonly head: Uint8Array;
+}
+
 /** One call on one file, which the keeper carries out where the program's own grants cover it. */
 export interface FileAct {
   readonly act: keyof typeof ACT;
@@ -77,6 +84,15 @@ export type ActResult =
 export interface Keeper {
   /** `directory` is closed here. */
   resolve(directory: number, path: Uint8Array, flags: number, done: (result: KeeperResult<Pin>) => void): void;
+  /**
+   * As `resolve`, for a program; of `directory` itself when the path is empty. An absolute path needs no directory.
+   */
+  program(
+    directory: number | undefined,
+    path: Uint8Array,
+    flags: number,
+    done: (result: KeeperResult<ProgramPin>) => void,
+  ): void;
   /** Opens a pin and forgets it. The descriptor belongs to `done`. */
   open(pin: Pin, flags: number, mode: number, umask: number, done: (result: KeeperResult<number>) => void): void;
   release(pin: Pin): void;
@@ -243,6 +259,14 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
         else done({ ok: true, value: pinOf(id, reply) });
       });
     },
+    program(directory, path, flags, done) {
+      const id = ++lastId;
+      const fds = directory === undefined ? [] : [directory];
+      send({ op: KEEPER_OP.program, id, flags, bytes: path, fds }, (reply) => {
+        if (reply.errno !== 0) done({ ok: false, errno: reply.errno });
+        else done({ ok: true, value: programPin(id, reply) });
+      });
+    },
     open(pin, flags, mode, umask, done) {
       send({ op: KEEPER_OP.open, id: pin.id, flags, mode, umask }, (reply) => {
         if (reply.errno === 0 && reply.fd !== NO_FD) done({ ok: true, value: reply.fd });
@@ -332,6 +356,15 @@ function encodeMessage({ flags, to, control, data }: OutgoingMessage): Buffer {
   head.writeUInt32LE(data.length, KEEPER_SEND.at.data);
   head.writeBigUInt64LE(pin, KEEPER_SEND.at.pin);
   return Buffer.concat([head, name, control, data]);
+}
+
+function programPin(id: number, reply: Reply): ProgramPin {
+  const { bytes } = reply;
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const { at, bytes: start } = KEEPER_PROGRAM;
+  const end = start + view.getUint32(at.path, true);
+  const head = bytes.subarray(end, end + view.getUint32(at.head, true));
+  return { ...pinOf(id, reply), path: bytes.subarray(start, end), head };
 }
 
 function actFlags({ path, noFollow, opened }: FileAct): number {

@@ -49,7 +49,7 @@ const heldCall = {
 };
 const taskInfo = { sandboxId: 1, processId: 2, pid: 3, tid: 4, ppid: 5, startTicks: 6, executable: 7, command: 8 };
 const fileCall = { path: 1, operation: 3, flags: 4, mode: 5, exists: 6 };
-const execCall = { program: 1, argv: 2, argvCut: 3 };
+const execCall = { program: 1, argv: 2, argvCut: 3, interpreters: 6 };
 const networkCall = { operation: 1, transport: 2, address: 3, size: 5 };
 const socketAddress = { ip: 1, unixPath: 2, port: 3 };
 
@@ -118,6 +118,7 @@ export function createCallEncoder(): CallEncoder {
           inner.osString(execCall.program, detail.program);
           for (const argument of detail.argv) inner.osString(execCall.argv, argument);
           inner.bool(execCall.argvCut, detail.argvCut);
+          for (const interpreter of detail.interpreters) inner.osString(execCall.interpreters, interpreter);
         });
         return;
       case "network":

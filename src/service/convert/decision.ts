@@ -241,6 +241,7 @@ function detailToProto(detail: model.CallDetail): NonNullable<Init<typeof pb.Hel
           program: osStringToProto(detail.program),
           argv: detail.argv.map(osStringToProto),
           argvCut: detail.argvCut,
+          interpreters: detail.interpreters.map(osStringToProto),
         },
       };
     case "network":

@@ -431,6 +431,26 @@ describe("what a host or this version cannot enforce", () => {
     assert.equal(compile({ network: { allow: [tcp("", 80)] } }, { pidfdGetfd: false }).engine.mediateConnect, false);
   });
 
+  it("judges no execve that it could not compare, unless its arguments may be racy", () => {
+    const holds = { triggers: [EXECS] };
+    assert.equal(compile({ holds }).engine.verifyExec, true);
+    assert.equal(refusal({ holds }, { trace: false }).metadata.protection, "exec_verify");
+    const hasty = { holds, protections: { mayDegrade: ["wait_killable"] } };
+    assert.equal(refusal(hasty, { waitKillable: false }).metadata.protection, "exec_verify");
+    assert.equal(refusal({ holds, protections: { disabled: ["wait_killable"] } }).field, "spec.protections");
+    assert.equal(compile({}, { trace: false }).engine.verifyExec, false, "what judges none needs none");
+    const protections = { mayDegrade: ["exec_verify"] };
+    const racy = compile({ holds, protections }, { trace: false });
+    assert.deepEqual([racy.engine.verifyExec, racy.protections.get("exec_verify")], [false, "degraded"]);
+    assert.match(racy.summary.mechanisms.get("starting programs") ?? "", /racy/);
+    const frozen = { triggers: [{ ...EXECS, requiredIntegrity: "frozen" as const }] };
+    assert.equal(compile({ holds: frozen }).engine.verifyExec, true);
+    assert.equal(
+      refusal({ holds: frozen, protections }, { trace: false }).field,
+      "spec.holds.triggers[0].required_integrity",
+    );
+  });
+
   it("holds nothing without a listener", () => {
     const parts: SpecParts = { protections: { mayDegrade: ["seccomp_notify"] } };
     assert.equal(compile(parts, { listener: false }).plan.filterFlags, 0);

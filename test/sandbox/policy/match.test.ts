@@ -33,23 +33,30 @@ function file(path: string | Buffer, operation: "read" | "write" | "create" | "s
     mode: 0,
     exists: true,
   };
-  return { syscall: "openat", category: "file", detail, task };
+  return { syscall: "openat", category: "file", detail, task, integrity: "copied" };
 }
 
 function exec(program: string, ...argv: string[]): MatchableCall {
   const detail: CallDetail = {
     kind: "exec",
     program: Buffer.from(program),
+    interpreters: [],
     argv: argv.map((text) => Buffer.from(text)),
     argvCut: false,
   };
-  return { syscall: "execve", category: "process", detail, task };
+  return { syscall: "execve", category: "process", detail, task, integrity: "frozen" };
+}
+
+function script(program: string, interpreter: string, integrity: "frozen" | "racy" = "frozen"): MatchableCall {
+  const call = exec(program);
+  assert.ok(call.detail.kind === "exec");
+  return { ...call, integrity, detail: { ...call.detail, interpreters: [Buffer.from(interpreter)] } };
 }
 
 function connect(ip: readonly number[], port: number): MatchableCall {
   const address = { kind: "ip", ip: Uint8Array.from(ip), port } as const;
   const detail: CallDetail = { kind: "network", operation: "connect", transport: "tcp", address, size: 0 };
-  return { syscall: "connect", category: "network", detail, task };
+  return { syscall: "connect", category: "network", detail, task, integrity: "copied" };
 }
 
 function matches(match: Partial<CallMatch>, call: MatchableCall): boolean {
@@ -57,6 +64,32 @@ function matches(match: Partial<CallMatch>, call: MatchableCall): boolean {
 }
 
 describe("a match", () => {
+  it("finds a script by its interpreter too, but allows it by its own path, and a racy one by both", () => {
+    const own = { ...ANYTHING, programs: ["/work/build"] };
+    const shell = { ...ANYTHING, programs: ["/bin/sh"] };
+    const both = { ...ANYTHING, programs: ["/work/build", "/bin/sh"] };
+    const call = script("/work/build", "/bin/sh");
+    const racy = script("/work/build", "/bin/sh", "racy");
+    const found = (match: CallMatch) => [
+      compileMatch(match)(call),
+      compileMatch(match, true)(call),
+      compileMatch(match, true)(racy),
+    ];
+    assert.deepEqual(found(own), [true, true, false]);
+    assert.deepEqual(found(shell), [true, false, false]);
+    assert.deepEqual(found(both), [true, true, true]);
+  });
+
+  it("finds any argument among those that were cut off, but allows nothing by them", () => {
+    const match = { ...ANYTHING, arguments: ["--force"] };
+    const call = exec("/bin/rm", "file");
+    assert.ok(call.detail.kind === "exec");
+    const cut = { ...call, detail: { ...call.detail, argvCut: true } };
+    assert.deepEqual([compileMatch(match)(call), compileMatch(match)(cut)], [false, true]);
+    assert.equal(compileMatch(match, true)(cut), false);
+    assert.equal(compileMatch(match, true)(exec("/bin/rm", "--force")), true);
+  });
+
   it("without parts matches every call", () => {
     for (const call of [file("/x"), exec("/bin/ls"), connect([127, 0, 0, 1], 80)]) assert.ok(matches({}, call));
   });

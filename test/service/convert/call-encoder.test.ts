@@ -50,6 +50,7 @@ const detail: fc.Arbitrary<CallDetail> = fc.oneof(
   fc.record({
     kind: fc.constant("exec" as const),
     program: bytes,
+    interpreters: fc.array(bytes, { maxLength: 5 }),
     argv: fc.array(bytes, { maxLength: 40 }),
     argvCut: fc.boolean(),
   }),

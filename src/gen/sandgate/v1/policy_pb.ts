@@ -807,6 +807,8 @@ export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
  *  - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
  *  - bounding_set: the capability bounding set is empty.
  *  - pidfd_getfd: the service can take a duplicate of a socket, which judging a connect needs.
+ *  - exec_verify: the service can trace its descendants (ptrace), which judging an execve needs. Without it the
+ *    arguments of an execve are RACY.
  *
  * GetServerInfo lists them with what this host has.
  *
@@ -1244,14 +1246,19 @@ export type CallMatch = Message<"sandgate.v1.CallMatch"> & {
   executables: string[];
 
   /**
-   * Patterns for the program that an execve starts.
+   * Patterns for the program that an execve starts. A script (its file begins with "#!") matches by its own path
+   * or by that of an interpreter; but a rule or grant that allows must match its own path, and the interpreter's
+   * too where the sandbox could put another file under the script's name before the interpreter opens it.
+   * What is compared is which file the kernel starts. A program that may read another's file can load it as code
+   * without any execve, so only a list of what is allowed keeps hostile code to it: "ld.so PROGRAM" starts ld.so.
    *
    * @generated from field: repeated string programs = 7;
    */
   programs: string[];
 
   /**
-   * Argument strings that must all be present in an execve.
+   * Argument strings that must all be present in an execve. Where there are more than the service reads (see
+   * ExecCall.argv), those behind may be anything: they match, but not a rule or grant that allows.
    *
    * @generated from field: repeated string arguments = 8;
    */
@@ -1549,7 +1556,9 @@ export enum ArgumentIntegrity {
   COPIED = 2,
 
   /**
-   * Every task that could write the memory is stopped until the kernel has read it again.
+   * What the kernel read is compared with what was judged before it takes effect. For an execve: the new
+   * program's file and arguments, when it stands before its first instruction, in memory that no other task can
+   * write. What differs is killed there (SIGKILL), and never ran.
    *
    * @generated from enum value: ARGUMENT_INTEGRITY_FROZEN = 3;
    */

@@ -2155,6 +2155,9 @@ type ExecCall struct {
 	EnvNames []*OsString `protobuf:"bytes,4,rep,name=env_names,json=envNames,proto3" json:"env_names,omitempty"`
 	// SHA-256 of the program file, filled only where asked for.
 	ProgramSha256 []byte `protobuf:"bytes,5,opt,name=program_sha256,json=programSha256,proto3" json:"program_sha256,omitempty"`
+	// Where the program is a script (its file begins with "#!"): the interpreter that runs, absolute, with links
+	// resolved; then that one's interpreter if it is a script too, and so on.
+	Interpreters  []*OsString `protobuf:"bytes,6,rep,name=interpreters,proto3" json:"interpreters,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2220,6 +2223,13 @@ func (x *ExecCall) GetEnvNames() []*OsString {
 func (x *ExecCall) GetProgramSha256() []byte {
 	if x != nil {
 		return x.ProgramSha256
+	}
+	return nil
+}
+
+func (x *ExecCall) GetInterpreters() []*OsString {
+	if x != nil {
+		return x.Interpreters
 	}
 	return nil
 }
@@ -3504,13 +3514,14 @@ const file_sandgate_v1_decision_proto_rawDesc = "" +
 	"\toperation\x18\x03 \x01(\x0e2\x1a.sandgate.v1.FileOperationR\toperation\x12\x14\n" +
 	"\x05flags\x18\x04 \x01(\rR\x05flags\x12\x12\n" +
 	"\x04mode\x18\x05 \x01(\rR\x04mode\x12\x16\n" +
-	"\x06exists\x18\x06 \x01(\bR\x06exists\"\xdc\x01\n" +
+	"\x06exists\x18\x06 \x01(\bR\x06exists\"\x97\x02\n" +
 	"\bExecCall\x12/\n" +
 	"\aprogram\x18\x01 \x01(\v2\x15.sandgate.v1.OsStringR\aprogram\x12)\n" +
 	"\x04argv\x18\x02 \x03(\v2\x15.sandgate.v1.OsStringR\x04argv\x12\x19\n" +
 	"\bargv_cut\x18\x03 \x01(\bR\aargvCut\x122\n" +
 	"\tenv_names\x18\x04 \x03(\v2\x15.sandgate.v1.OsStringR\benvNames\x12%\n" +
-	"\x0eprogram_sha256\x18\x05 \x01(\fR\rprogramSha256\"\xde\x01\n" +
+	"\x0eprogram_sha256\x18\x05 \x01(\fR\rprogramSha256\x129\n" +
+	"\finterpreters\x18\x06 \x03(\v2\x15.sandgate.v1.OsStringR\finterpreters\"\xde\x01\n" +
 	"\vNetworkCall\x12;\n" +
 	"\toperation\x18\x01 \x01(\x0e2\x1d.sandgate.v1.NetworkOperationR\toperation\x124\n" +
 	"\ttransport\x18\x02 \x01(\x0e2\x16.sandgate.v1.TransportR\ttransport\x124\n" +
@@ -3772,38 +3783,39 @@ var file_sandgate_v1_decision_proto_depIdxs = []int32{
 	58, // 50: sandgate.v1.ExecCall.program:type_name -> sandgate.v1.OsString
 	58, // 51: sandgate.v1.ExecCall.argv:type_name -> sandgate.v1.OsString
 	58, // 52: sandgate.v1.ExecCall.env_names:type_name -> sandgate.v1.OsString
-	4,  // 53: sandgate.v1.NetworkCall.operation:type_name -> sandgate.v1.NetworkOperation
-	59, // 54: sandgate.v1.NetworkCall.transport:type_name -> sandgate.v1.Transport
-	26, // 55: sandgate.v1.NetworkCall.address:type_name -> sandgate.v1.SocketAddress
-	5,  // 56: sandgate.v1.Withdrawal.reason:type_name -> sandgate.v1.WithdrawalReason
-	32, // 57: sandgate.v1.OutcomeBatch.outcomes:type_name -> sandgate.v1.VerdictOutcome
-	52, // 58: sandgate.v1.VerdictOutcome.problem:type_name -> sandgate.v1.Problem
-	44, // 59: sandgate.v1.ListHeldCallsRequest.selector:type_name -> sandgate.v1.SandboxSelector
-	22, // 60: sandgate.v1.ListHeldCallsResponse.calls:type_name -> sandgate.v1.HeldCall
-	12, // 61: sandgate.v1.ResolveHeldCallRequest.verdict:type_name -> sandgate.v1.Verdict
-	32, // 62: sandgate.v1.ResolveHeldCallResponse.outcome:type_name -> sandgate.v1.VerdictOutcome
-	12, // 63: sandgate.v1.Grant.verdict:type_name -> sandgate.v1.Verdict
-	22, // 64: sandgate.v1.Grant.origin:type_name -> sandgate.v1.HeldCall
-	56, // 65: sandgate.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
-	56, // 66: sandgate.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
-	44, // 67: sandgate.v1.ListGrantsRequest.selector:type_name -> sandgate.v1.SandboxSelector
-	38, // 68: sandgate.v1.ListGrantsResponse.grants:type_name -> sandgate.v1.Grant
-	44, // 69: sandgate.v1.RevokeGrantsRequest.selector:type_name -> sandgate.v1.SandboxSelector
-	6,  // 70: sandgate.v1.DecisionService.Decide:input_type -> sandgate.v1.DecideRequest
-	34, // 71: sandgate.v1.DecisionService.ListHeldCalls:input_type -> sandgate.v1.ListHeldCallsRequest
-	36, // 72: sandgate.v1.DecisionService.ResolveHeldCall:input_type -> sandgate.v1.ResolveHeldCallRequest
-	39, // 73: sandgate.v1.DecisionService.ListGrants:input_type -> sandgate.v1.ListGrantsRequest
-	41, // 74: sandgate.v1.DecisionService.RevokeGrants:input_type -> sandgate.v1.RevokeGrantsRequest
-	19, // 75: sandgate.v1.DecisionService.Decide:output_type -> sandgate.v1.DecideResponse
-	35, // 76: sandgate.v1.DecisionService.ListHeldCalls:output_type -> sandgate.v1.ListHeldCallsResponse
-	37, // 77: sandgate.v1.DecisionService.ResolveHeldCall:output_type -> sandgate.v1.ResolveHeldCallResponse
-	40, // 78: sandgate.v1.DecisionService.ListGrants:output_type -> sandgate.v1.ListGrantsResponse
-	42, // 79: sandgate.v1.DecisionService.RevokeGrants:output_type -> sandgate.v1.RevokeGrantsResponse
-	75, // [75:80] is the sub-list for method output_type
-	70, // [70:75] is the sub-list for method input_type
-	70, // [70:70] is the sub-list for extension type_name
-	70, // [70:70] is the sub-list for extension extendee
-	0,  // [0:70] is the sub-list for field type_name
+	58, // 53: sandgate.v1.ExecCall.interpreters:type_name -> sandgate.v1.OsString
+	4,  // 54: sandgate.v1.NetworkCall.operation:type_name -> sandgate.v1.NetworkOperation
+	59, // 55: sandgate.v1.NetworkCall.transport:type_name -> sandgate.v1.Transport
+	26, // 56: sandgate.v1.NetworkCall.address:type_name -> sandgate.v1.SocketAddress
+	5,  // 57: sandgate.v1.Withdrawal.reason:type_name -> sandgate.v1.WithdrawalReason
+	32, // 58: sandgate.v1.OutcomeBatch.outcomes:type_name -> sandgate.v1.VerdictOutcome
+	52, // 59: sandgate.v1.VerdictOutcome.problem:type_name -> sandgate.v1.Problem
+	44, // 60: sandgate.v1.ListHeldCallsRequest.selector:type_name -> sandgate.v1.SandboxSelector
+	22, // 61: sandgate.v1.ListHeldCallsResponse.calls:type_name -> sandgate.v1.HeldCall
+	12, // 62: sandgate.v1.ResolveHeldCallRequest.verdict:type_name -> sandgate.v1.Verdict
+	32, // 63: sandgate.v1.ResolveHeldCallResponse.outcome:type_name -> sandgate.v1.VerdictOutcome
+	12, // 64: sandgate.v1.Grant.verdict:type_name -> sandgate.v1.Verdict
+	22, // 65: sandgate.v1.Grant.origin:type_name -> sandgate.v1.HeldCall
+	56, // 66: sandgate.v1.Grant.create_time:type_name -> google.protobuf.Timestamp
+	56, // 67: sandgate.v1.Grant.expire_time:type_name -> google.protobuf.Timestamp
+	44, // 68: sandgate.v1.ListGrantsRequest.selector:type_name -> sandgate.v1.SandboxSelector
+	38, // 69: sandgate.v1.ListGrantsResponse.grants:type_name -> sandgate.v1.Grant
+	44, // 70: sandgate.v1.RevokeGrantsRequest.selector:type_name -> sandgate.v1.SandboxSelector
+	6,  // 71: sandgate.v1.DecisionService.Decide:input_type -> sandgate.v1.DecideRequest
+	34, // 72: sandgate.v1.DecisionService.ListHeldCalls:input_type -> sandgate.v1.ListHeldCallsRequest
+	36, // 73: sandgate.v1.DecisionService.ResolveHeldCall:input_type -> sandgate.v1.ResolveHeldCallRequest
+	39, // 74: sandgate.v1.DecisionService.ListGrants:input_type -> sandgate.v1.ListGrantsRequest
+	41, // 75: sandgate.v1.DecisionService.RevokeGrants:input_type -> sandgate.v1.RevokeGrantsRequest
+	19, // 76: sandgate.v1.DecisionService.Decide:output_type -> sandgate.v1.DecideResponse
+	35, // 77: sandgate.v1.DecisionService.ListHeldCalls:output_type -> sandgate.v1.ListHeldCallsResponse
+	37, // 78: sandgate.v1.DecisionService.ResolveHeldCall:output_type -> sandgate.v1.ResolveHeldCallResponse
+	40, // 79: sandgate.v1.DecisionService.ListGrants:output_type -> sandgate.v1.ListGrantsResponse
+	42, // 80: sandgate.v1.DecisionService.RevokeGrants:output_type -> sandgate.v1.RevokeGrantsResponse
+	76, // [76:81] is the sub-list for method output_type
+	71, // [71:76] is the sub-list for method input_type
+	71, // [71:71] is the sub-list for extension type_name
+	71, // [71:71] is the sub-list for extension extendee
+	0,  // [0:71] is the sub-list for field type_name
 }
 
 func init() { file_sandgate_v1_decision_proto_init() }

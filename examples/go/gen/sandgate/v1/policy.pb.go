@@ -276,7 +276,9 @@ const (
 	ArgumentIntegrity_ARGUMENT_INTEGRITY_REGISTERS ArgumentIntegrity = 1
 	// The service copied the arguments and performs the call itself with the copy.
 	ArgumentIntegrity_ARGUMENT_INTEGRITY_COPIED ArgumentIntegrity = 2
-	// Every task that could write the memory is stopped until the kernel has read it again.
+	// What the kernel read is compared with what was judged before it takes effect. For an execve: the new
+	// program's file and arguments, when it stands before its first instruction, in memory that no other task can
+	// write. What differs is killed there (SIGKILL), and never ran.
 	ArgumentIntegrity_ARGUMENT_INTEGRITY_FROZEN ArgumentIntegrity = 3
 	// The program can still change them after the verdict: good for a record, not for a security rule.
 	ArgumentIntegrity_ARGUMENT_INTEGRITY_RACY ArgumentIntegrity = 4
@@ -1645,6 +1647,8 @@ func (x *WorkdirSpec) GetOnFailure() WorkdirAction {
 //   - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
 //   - bounding_set: the capability bounding set is empty.
 //   - pidfd_getfd: the service can take a duplicate of a socket, which judging a connect needs.
+//   - exec_verify: the service can trace its descendants (ptrace), which judging an execve needs. Without it the
+//     arguments of an execve are RACY.
 //
 // GetServerInfo lists them with what this host has.
 type ProtectionPolicy struct {
@@ -2404,9 +2408,14 @@ type CallMatch struct {
 	Destinations []*NetworkRule `protobuf:"bytes,5,rep,name=destinations,proto3" json:"destinations,omitempty"`
 	// Patterns for the executable that makes the call.
 	Executables []string `protobuf:"bytes,6,rep,name=executables,proto3" json:"executables,omitempty"`
-	// Patterns for the program that an execve starts.
+	// Patterns for the program that an execve starts. A script (its file begins with "#!") matches by its own path
+	// or by that of an interpreter; but a rule or grant that allows must match its own path, and the interpreter's
+	// too where the sandbox could put another file under the script's name before the interpreter opens it.
+	// What is compared is which file the kernel starts. A program that may read another's file can load it as code
+	// without any execve, so only a list of what is allowed keeps hostile code to it: "ld.so PROGRAM" starts ld.so.
 	Programs []string `protobuf:"bytes,7,rep,name=programs,proto3" json:"programs,omitempty"`
-	// Argument strings that must all be present in an execve.
+	// Argument strings that must all be present in an execve. Where there are more than the service reads (see
+	// ExecCall.argv), those behind may be anything: they match, but not a rule or grant that allows.
 	Arguments []string `protobuf:"bytes,8,rep,name=arguments,proto3" json:"arguments,omitempty"`
 	// Only the task and its descendants, named by pid and start ticks.
 	Subtree       *TaskInfo `protobuf:"bytes,9,opt,name=subtree,proto3" json:"subtree,omitempty"`
