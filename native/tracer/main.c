@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
@@ -14,6 +15,7 @@
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -22,6 +24,22 @@
 
 #define CONTROL_FD 3 /* the warden's */
 #define ENGINE_FD 4
+
+/* What tracing and killing another user's process needs, as root. Whoever has none of these keeps none. */
+static int keep_few_capabilities(void)
+{
+	struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+	struct __user_cap_data_struct sets[_LINUX_CAPABILITY_U32S_3];
+	const uint32_t kept = 1u << CAP_SYS_PTRACE | 1u << CAP_KILL;
+
+	if (syscall(SYS_capget, &header, sets) < 0)
+		return -errno;
+	sets[0].permitted &= kept;
+	sets[0].effective = sets[0].permitted;
+	sets[0].inheritable = 0;
+	sets[1] = (struct __user_cap_data_struct){0};
+	return syscall(SYS_capset, &header, sets) < 0 ? -errno : 0;
+}
 
 static _Noreturn void run_warden(const char *path, const sigset_t *signals, pid_t tracer)
 {
@@ -138,5 +156,9 @@ int main(int argc, char **argv)
 	if (warden == 0)
 		run_warden(argv[1], &before, tracer);
 	close(CONTROL_FD);
+	if (keep_few_capabilities() < 0) {
+		fprintf(stderr, "sandgate-tracer: cannot drop its capabilities\n");
+		kill(warden, SIGTERM);
+	}
 	return run(warden, signal_fd);
 }

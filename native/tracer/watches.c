@@ -209,7 +209,9 @@ static void take_exec(struct watches *watches, pid_t pid)
 		finish(watches, watch, SG_TRACER_RAN);
 		return;
 	}
-	kill(pid, SIGKILL);
+	/* The latter asks for no permission, but kills only since Linux 5.19 what runs by then. */
+	if (kill(pid, SIGKILL) < 0)
+		ptrace(PTRACE_KILL, pid, NULL, NULL);
 	if (watch != NULL) {
 		watch->tid = pid;
 		watch->state = WATCH_KILLED;

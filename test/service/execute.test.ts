@@ -6,7 +6,7 @@ import { ArgumentIntegrity, GrantScope } from "../../src/client/client.js";
 import { cache, needPrograms } from "../clients/example.js";
 import { allow, connectDecider, deny } from "../support/decider.js";
 import { guestDirectory, guestPath, sources } from "../support/guests.js";
-import { run, type Spec, startTestService, type TestService } from "../support/service.js";
+import { run, type Spec, spawn, startTestService, type TestService } from "../support/service.js";
 
 const guest = guestPath("execute");
 const allowed = guestPath("allowed");
@@ -198,6 +198,44 @@ describe("an execve under a rule", () => {
     assert.equal((await inside(denying(forbidden), "/bin/sh", "-c", `${long}; exit $?`)).status, 10);
     assert.equal((await inside(spec, "/bin/sh", "-c", `${long}; exit $?`)).status, 126, "what is cut may be there");
   });
+
+  it("goes on where the sandbox is paused and resumed meanwhile", async function () {
+    this.timeout(120_000);
+    const argv = [guest, "spawn", "fork", "4", "100", allowed];
+    await using sandbox = await spawn(service.client, { spec: denying(forbidden), process: { argv, cwd: files } });
+    const { sandboxId } = sandbox;
+    for (let pauses = 0; pauses < 10; pauses++) {
+      try {
+        await service.client.sandbox.pauseSandbox({ sandboxId });
+        await service.client.sandbox.resumeSandbox({ sandboxId });
+      } catch (error) {
+        assert.match(String(error), /ended/);
+      }
+    }
+    assert.equal(await sandbox.exit(), "code 0, self");
+    assert.equal(sandbox.stdout, "400 ran\n");
+  });
+
+  const ELSEWHERE: Readonly<Record<string, (spec: Spec) => Spec>> = {
+    "a PID namespace": (spec) => ({ ...spec, checkpointable: true }),
+    "a /proc of its own": (spec) => ({ ...spec, filesystem: { ...spec.filesystem, privateProc: true } }),
+    "an executable tree": (spec) => ({
+      ...spec,
+      filesystem: { ...spec.filesystem, readable: [], executable: [guestDirectory] },
+    }),
+  };
+  for (const [where, change] of Object.entries(ELSEWHERE)) {
+    it(`is judged in a sandbox with ${where}`, async function () {
+      this.timeout(120_000);
+      const broken = place("broken", "");
+      const { stdout } = await inside(change(denying(forbidden)), guest, "storm", "4", "20", broken, allowed);
+      assert.equal(stdout, "20 ran\n");
+      const [one, other] = [copy(allowed, "one/program"), copy(forbidden, "two/program")];
+      const counts = await race(change(denying(join(files, "two/*"))), "thread", one, other);
+      assert.equal(counts.forbidden, 0, JSON.stringify(counts));
+      assert.ok(counts.allowed > 0 && counts.refused + counts.killed > 0, JSON.stringify(counts));
+    });
+  }
 
   describe("of a program with many threads", () => {
     const FEW = 4;
