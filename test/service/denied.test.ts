@@ -144,8 +144,8 @@ for (const { by, disabled, served } of WAYS)
       for (const name of by === "mounts" ? ["way/secret"] : ["way/secret", "way"]) {
         assert.equal(await inside("rename", at(name), at("other/moved")), "refused");
         assert.equal(await inside("rename", at(name), at("elsewhere")), "refused");
-        assert.equal(await inside("exchange", at(name), at("other")), "refused");
-        assert.equal(await inside("exchange", at("other"), at(name)), "refused");
+        assert.equal(await inside("swap", at(name), at("other")), "refused");
+        assert.equal(await inside("swap", at("other"), at(name)), "refused");
       }
       assert.equal(await inside("rename", tree, `${tree}.moved`), "refused");
       assert.equal(existsSync(at("other/link")) || existsSync(at("other/moved")), false);
@@ -304,7 +304,7 @@ for (const { by, disabled, served } of WAYS)
         ["rename", at("other"), at("other2")],
         ["open-read", at("other2/file")],
         ["rename", at("other2"), at("other")],
-        ["exchange", at("near"), at("way/linked")],
+        ["swap", at("near"), at("way/linked")],
       ];
       const found = await results(...acts);
       if (served) {

@@ -75,7 +75,7 @@ static int rename_path(int count, char **arguments)
 	return report(rename(arguments[0], arguments[1]));
 }
 
-static int exchange_paths(int count, char **arguments)
+static int swap_paths(int count, char **arguments)
 {
 	(void)count;
 	return report(renameat2(AT_FDCWD, arguments[0], AT_FDCWD, arguments[1], RENAME_EXCHANGE));
@@ -166,7 +166,7 @@ const struct act file_acts[] = {
 	{ "unlink", 1, unlink_file },
 	{ "mkdir", 1, make_directory },
 	{ "rename", 2, rename_path },
-	{ "exchange", 2, exchange_paths },
+	{ "swap", 2, swap_paths },
 	{ "rmdir", 1, remove_directory },
 	{ "mkfifo", 1, make_fifo },
 	{ "link", 2, link_path },
