@@ -114,7 +114,9 @@ describe("a view of the file system of its own", () => {
       assert.equal(await inRoot(rooted(), "open-read", "/dev/urandom"), "ok");
       assert.equal(await inRoot(rooted(), "open-read", "/proc/cpuinfo"), "ok");
       assert.equal(await inRoot(rooted(), "open-read", "/proc/self/status"), "EACCES");
-      assert.equal(await inRoot(rooted(), "open-read", `/proc/${process.pid}/environ`), "EACCES");
+      assert.equal(await inRoot(rooted(), "open-read", `/proc/${process.pid}/environ`), "ENOENT");
+      assert.equal(await inRoot(rooted({ readable: ["/"] }), "open-read", `/proc/${process.pid}/environ`), "ENOENT");
+      assert.equal(await inRoot(rooted({ readable: ["/"] }), "open-read", "/proc/self/status"), "ok");
       const wide = rooted({ readable: ["/"], writable: ["/"] });
       const before = statSync("/dev/null").mode;
       assert.equal(await inRoot(wide, "change", "chmod", "/dev/null"), "EROFS");

@@ -64,7 +64,7 @@ const MOUNT_FIELDS: Readonly<Record<string, string>> = {
   root: "spec.filesystem.root",
   bind: "spec.filesystem.mappings",
   tmpfs: "spec.filesystem.private_tmp",
-  proc: "spec.filesystem.private_proc",
+  proc: "spec.filesystem",
   writable: "spec.filesystem.writable",
   hide: "spec.filesystem.denied",
 };

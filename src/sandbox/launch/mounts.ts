@@ -7,7 +7,7 @@ import type { HostFeatures } from "../host.js";
 import type { FilesystemPolicy, SandboxSpec } from "../model.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { isBeneath } from "../policy/trees.js";
-import { hasOwnView, outermostFirst, PRIVATE_TMP, PROC, ROOT_DEVICES } from "../policy/view.js";
+import { hasOwnProc, hasOwnView, outermostFirst, PRIVATE_TMP, PROC, ROOT_DEVICES } from "../policy/view.js";
 import { type FileIdentity, NOTHING } from "./encode.js";
 import { cannotEnforce } from "./refusals.js";
 
@@ -145,16 +145,12 @@ const DEFAULT_TMP_BYTES = 64n << 20n;
 /** So that files without content are bounded too. */
 const BYTES_PER_INODE = 4096n;
 
-function viewSteps(
-  { root, baseline, mappings, privateTmp, privateProc }: FilesystemPolicy,
-  secrets: ProcSecrets,
-): MountStep[] {
+function viewSteps(filesystem: FilesystemPolicy, secrets: ProcSecrets): MountStep[] {
+  const { root, baseline, mappings, privateTmp } = filesystem;
   const steps: MountStep[] = [];
   const made = MOUNT_FLAG.make;
   if (root !== "") {
     steps.push({ op: MOUNT_OP.root, source: root });
-    // The keeper needs one to name what is open. Landlock lets the program read no more of it than of the host's.
-    if (!privateProc) steps.push({ op: MOUNT_OP.bind, path: PROC, source: PROC, flags: made | MOUNT_FLAG.readOnly });
     if (baseline === "sane") {
       // They can be written all the same: it is the file, not the device, that a read-only mount keeps as it is.
       const device = made | MOUNT_FLAG.optional | MOUNT_FLAG.readOnly;
@@ -164,7 +160,7 @@ function viewSteps(
       );
     }
   }
-  if (privateProc) {
+  if (hasOwnProc(filesystem)) {
     steps.push(
       { op: MOUNT_OP.proc, path: PROC, flags: made | MOUNT_FLAG.readOnly },
       ...secrets().map((path) => ({ op: MOUNT_OP.hide, path, flags: MOUNT_FLAG.optional })),

@@ -10,7 +10,7 @@ import type { EnginePolicy } from "../policy/engine-policy.js";
 import { type Mediation, mediationOf, refuseRacyExecs } from "../policy/mediation.js";
 import { createProtectionLedger, type ProtectionLedger } from "../policy/protection-states.js";
 import { validateProcess, validateSpec } from "../policy/validate.js";
-import { viewOf } from "../policy/view.js";
+import { hasOwnProc, viewOf } from "../policy/view.js";
 import { planDenied } from "./denied.js";
 import { encodeLimits, encodeParts, NOTHING, type PlanParts } from "./encode.js";
 import { enginePolicyOf } from "./engine.js";
@@ -195,10 +195,11 @@ function planExec(mediation: Mediation, ledger: ProtectionLedger): boolean {
 }
 
 function planNamespaces(spec: SandboxSpec, host: HostFeatures, ledger: ProtectionLedger): number {
-  const { privateProc } = spec.filesystem;
-  if (!spec.checkpointable && !privateProc) return 0;
+  const ownProc = hasOwnProc(spec.filesystem);
+  if (!spec.checkpointable && !ownProc) return 0;
   if (!ledger.need("pid_namespace")) {
-    if (privateProc) throw cannotEnforce("spec.filesystem.private_proc", "without pid_namespace, this");
+    const field = spec.filesystem.privateProc ? "spec.filesystem.private_proc" : "spec.filesystem.root";
+    if (ownProc) throw cannotEnforce(field, "without pid_namespace, this");
     return 0;
   }
   if (host.pidNamespaces) return PLAN_FLAG.newPidNamespace;

@@ -37,7 +37,7 @@ export function mechanismsOf(
   each(filesystem.writable, "spec.filesystem.writable", () => "landlock");
   each(filesystem.executable, "spec.filesystem.executable", () => "landlock; reading refused by the engine");
   each(filesystem.mappings, "spec.filesystem.mappings", () => "mount and landlock");
-  if (filesystem.root !== "") found.set("spec.filesystem.root", "mount namespace");
+  if (filesystem.root !== "") found.set("spec.filesystem.root", "mount and PID namespace");
   if (filesystem.privateTmp !== undefined) found.set("spec.filesystem.private_tmp", "mount");
   if (filesystem.privateProc) found.set("spec.filesystem.private_proc", "mount and PID namespace");
   if (spec.runAs !== undefined) found.set("spec.run_as", "ids");

@@ -47,6 +47,11 @@ export function hasOwnView({ root, mappings, privateTmp, privateProc }: Filesyst
   return root !== "" || mappings.length > 0 || privateTmp !== undefined || privateProc;
 }
 
+/** A root has no /proc but one of its own: all that is readable in the root must not be what the host's processes are. */
+export function hasOwnProc({ root, privateProc }: FilesystemPolicy): boolean {
+  return privateProc || root !== "";
+}
+
 export function viewOf(filesystem: FilesystemPolicy): View {
   if (!hasOwnView(filesystem)) return HOST_VIEW;
   const trees = shownTrees(filesystem);
@@ -54,12 +59,13 @@ export function viewOf(filesystem: FilesystemPolicy): View {
 }
 
 /** Later ones cover earlier ones. */
-export function shownTrees({ root, mappings, privateTmp, privateProc }: FilesystemPolicy): readonly ShownTree[] {
+export function shownTrees(filesystem: FilesystemPolicy): readonly ShownTree[] {
+  const { root, mappings, privateTmp } = filesystem;
   const real = (path: string) => HOST_VIEW.resolve(path)?.host ?? path;
   return [
     { inside: "/", host: real(root === "" ? "/" : root) },
-    ...(root === "" ? [] : [PROC, ...ROOT_DEVICES].map((path) => ({ inside: path, host: path }))),
-    ...(privateProc ? [{ inside: PROC, host: undefined }] : []),
+    ...(root === "" ? [] : ROOT_DEVICES.map((path) => ({ inside: path, host: path }))),
+    ...(hasOwnProc(filesystem) ? [{ inside: PROC, host: undefined }] : []),
     ...(privateTmp === undefined ? [] : [{ inside: PRIVATE_TMP, host: undefined }]),
     ...outermostFirst(mappings).map(({ inside, host }) => ({ inside: plain(inside), host: real(host) })),
   ];

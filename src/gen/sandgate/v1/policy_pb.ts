@@ -221,8 +221,9 @@ export type FilesystemPolicy = Message<"sandgate.v1.FilesystemPolicy"> & {
   /**
    * Root directory for the sandbox, when not the host's. Every path of this policy and of a process then is one
    * inside it, the program's interpreter and loader included. It grants nothing by itself: list "/" as readable for
-   * all of it. With the sane baseline it shows the host's harmless devices in /dev, and always a /proc, of which no
-   * more can be read than of the host's. What is denied is hidden. Needs mount_namespace.
+   * all of it. With the sane baseline it shows the host's harmless devices in /dev. Its /proc is one of its own, as
+   * with private_proc, of which no more can be read than is listed. What is denied is hidden. Needs mount_namespace
+   * and pid_namespace.
    *
    * @generated from field: string root = 4;
    */

@@ -650,8 +650,9 @@ type FilesystemPolicy struct {
 	Denied []string `protobuf:"bytes,3,rep,name=denied,proto3" json:"denied,omitempty"`
 	// Root directory for the sandbox, when not the host's. Every path of this policy and of a process then is one
 	// inside it, the program's interpreter and loader included. It grants nothing by itself: list "/" as readable for
-	// all of it. With the sane baseline it shows the host's harmless devices in /dev, and always a /proc, of which no
-	// more can be read than of the host's. What is denied is hidden. Needs mount_namespace.
+	// all of it. With the sane baseline it shows the host's harmless devices in /dev. Its /proc is one of its own, as
+	// with private_proc, of which no more can be read than is listed. What is denied is hidden. Needs mount_namespace
+	// and pid_namespace.
 	Root string `protobuf:"bytes,4,opt,name=root,proto3" json:"root,omitempty"`
 	// What the host has at one path, shown at another, over what was there. Needs mount_namespace.
 	Mappings []*PathMapping `protobuf:"bytes,5,rep,name=mappings,proto3" json:"mappings,omitempty"`
