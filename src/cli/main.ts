@@ -315,6 +315,7 @@ function policyOptions(command: Command): Command {
       collect,
     )
     .option("--tmp", "give it an empty /tmp of its own, in memory")
+    .option("--tmp-size <size>", "likewise, at most this much: 64M, 1GiB")
     .option("--proc", "give it a /proc of its own, which shows its processes alone")
     .option("--uid <number>", "run it as this user, or, where you may not, show you as this user to it")
     .option("--gid <number>", "and this group; the same number as --uid unless given")

@@ -22,6 +22,7 @@ import {
   Transport,
 } from "../gen/sandgate/v1/policy_pb.js";
 import { OutputOverflow, type ProcessSpec, ProcessSpecSchema, StdinMode } from "../gen/sandgate/v1/process_pb.js";
+import { parseByteSize } from "./byte-size.js";
 import { UsageError } from "./failure.js";
 import { addLimits, type LimitOptions } from "./limit-options.js";
 import { parseBinding, parseDestination, type RuleTransport } from "./network-rule.js";
@@ -35,6 +36,7 @@ export interface PolicyOptions extends LimitOptions {
   readonly root?: string;
   readonly map?: readonly string[];
   readonly tmp?: boolean;
+  readonly tmpSize?: string;
   readonly proc?: boolean;
   readonly uid?: string;
   readonly gid?: string;
@@ -78,7 +80,10 @@ export function buildSpec(
   filesystem.executable.push(...trees(options.exec));
   filesystem.denied.push(...trees(options.deny));
   filesystem.mappings.push(...(options.map ?? []).map((text) => mappingOf(text, callerCwd)));
-  if (options.tmp === true) filesystem.privateTmp ??= create(PrivateTmpSchema);
+  if (options.tmp === true || options.tmpSize !== undefined) filesystem.privateTmp ??= create(PrivateTmpSchema);
+  if (filesystem.privateTmp !== undefined && options.tmpSize !== undefined) {
+    filesystem.privateTmp.sizeBytes = BigInt(named("--tmp-size", options.tmpSize, parseByteSize));
+  }
   if (options.proc === true) filesystem.privateProc = true;
   const identity = identityOf(options);
   if (identity !== undefined) spec.runAs = identity;

@@ -55,7 +55,7 @@ describe("the policy options of run", () => {
       read: ["bin"],
       exec: ["/opt"],
       map: ["/data:../data", "/usr:/usr:ro"],
-      tmp: true,
+      tmpSize: "1.5k",
       proc: true,
       uid: "1000",
     };
@@ -68,7 +68,7 @@ describe("the policy options of run", () => {
         { inside: "/data", host: "/home/data" },
         { inside: "/usr", host: "/usr", readOnly: true },
       ],
-      privateTmp: {},
+      privateTmp: { sizeBytes: "1536" },
       privateProc: true,
     });
     assert.deepEqual(runAs, { uid: 1000, gid: 1000 });
@@ -81,6 +81,8 @@ describe("the policy options of run", () => {
         /^UsageError: --map .*--map \/data:\/srv\/data:ro/,
       );
     }
+    assert.equal(buildSpec(undefined, { tmp: true }, "/", 0).filesystem?.privateTmp?.sizeBytes, 0n);
+    assert.throws(() => buildSpec(undefined, { tmpSize: "big" }, "/", 0), /^UsageError: --tmp-size "big" .*64MiB/);
     for (const options of [
       { uid: "me" },
       { uid: "-1" },
