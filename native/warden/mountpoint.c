@@ -68,11 +68,42 @@ int need_scratch(struct scratch *scratch)
 
 int release_scratch(struct scratch *scratch)
 {
-	if (scratch->fd < 0)
-		return 0;
-	if (fchdir(scratch->fd) < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0)
+	int *fds[] = {&scratch->nothing_fd, &scratch->fd};
+
+	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
+		if (*fds[i] < 0)
+			continue;
+		if (fchdir(*fds[i]) < 0 || umount2(".", MNT_DETACH) < 0)
+			return -errno;
+		close_fd(fds[i]);
+	}
+	return chdir("/") < 0 ? -errno : 0;
+}
+
+int need_nothing(struct scratch *scratch)
+{
+	struct mount_attributes inert = {.set = MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC};
+	cleanup_close int tree_fd = -1;
+	int r = need_scratch(scratch);
+
+	if (r < 0 || scratch->nothing_fd >= 0)
+		return r;
+	if (mkdirat(scratch->fd, "nothing", 0755) < 0 && errno != EEXIST)
 		return -errno;
-	close_fd(&scratch->fd);
+	if ((mkdirat(scratch->fd, "nothing/" NOTHING_DIRECTORY, 0) < 0 ||
+	     mknodat(scratch->fd, "nothing/" NOTHING_FILE, S_IFREG, 0) < 0) &&
+	    errno != EEXIST)
+		return -errno;
+	tree_fd = clone_tree(scratch->fd, "nothing", 0);
+	if (tree_fd < 0)
+		return tree_fd;
+	if (syscall(NR_mount_setattr, tree_fd, "", AT_EMPTY_PATH, &inert, sizeof(inert)) < 0)
+		return -errno;
+	r = place_tree(tree_fd, AT_FDCWD, "/");
+	if (r < 0)
+		return r;
+	scratch->nothing_fd = tree_fd;
+	tree_fd = -1;
 	return 0;
 }
 
@@ -97,6 +128,7 @@ int change_root(struct scratch *scratch, int tree_fd)
 	if (scratch->fd < 0)
 		return 0;
 	close_fd(&scratch->fd);
+	close_fd(&scratch->nothing_fd);
 	r = place_tree(again_fd, AT_FDCWD, "/");
 	if (r < 0)
 		return r;
@@ -120,6 +152,7 @@ int seal_copies(struct scratch *scratch)
 void close_scratch(struct scratch *scratch)
 {
 	close_fd(&scratch->fd);
+	close_fd(&scratch->nothing_fd);
 	while (scratch->copy_count > 0)
 		close_fd(&scratch->copy_fds[--scratch->copy_count]);
 }

@@ -8,7 +8,7 @@
 
 #define COPY_LIMIT 64u
 
-/* A file system in memory of which parts are shown in the sandbox's view. Starts as {-1}. */
+/* A file system in memory of which parts are shown in the sandbox's view. Starts with its descriptors -1. */
 struct scratch {
 	int fd; /* its root, mounted over "/", where no path finds it; -1 until it is needed */
 	dev_t device;
@@ -16,11 +16,18 @@ struct scratch {
 	int copy_fds[COPY_LIMIT]; /* mounts of its directories that stand for others, until they are sealed */
 	unsigned int copy_count;
 	bool sealed;
-	bool has_nothings;
+	int nothing_fd; /* a mount of it in which nothing can be done, with what stands for all that is hidden; -1 */
 };
 
 /* Makes the scratch unless it is there. Returns 0 or a negative errno. */
 int need_scratch(struct scratch *scratch);
+
+/* Names in it of an empty directory and an empty file, without permissions. */
+#define NOTHING_DIRECTORY "directory"
+#define NOTHING_FILE "file"
+
+/* Makes nothing_fd unless it is there. Returns 0 or a negative errno. */
+int need_nothing(struct scratch *scratch);
 
 /* Makes a tree the root, with nothing left of the old one. The working directory becomes "/". */
 int change_root(struct scratch *scratch, int tree_fd);

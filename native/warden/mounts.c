@@ -173,11 +173,9 @@ static int check_identity(const struct sg_mount *step, int fd)
 		       : -ESTALE;
 }
 
-/* One of two things that stand for all that is hidden. */
+/* Covers what is there with one of two things that stand for all that is hidden. */
 static int hide(struct mounting *mounting, const struct sg_mount *step)
 {
-	struct scratch *scratch = &mounting->scratch;
-	cleanup_close int tree_fd = -1;
 	cleanup_close int place_fd = open(mount_path(step), O_PATH | O_CLOEXEC);
 	int r;
 
@@ -185,17 +183,21 @@ static int hide(struct mounting *mounting, const struct sg_mount *step)
 		return -errno;
 	r = check_identity(step, place_fd);
 	if (r == 0)
-		r = need_scratch(scratch);
+		r = need_nothing(&mounting->scratch);
 	if (r < 0)
 		return r;
-	if (!scratch->has_nothings &&
-	    (mkdirat(scratch->fd, "directory", 0) < 0 || mknodat(scratch->fd, "nothing", S_IFREG, 0) < 0))
+	/* From where the names are found: no path leads to that mount, and mount(2) takes nothing else. */
+	if (fchdir(mounting->scratch.nothing_fd) < 0)
 		return -errno;
-	scratch->has_nothings = true;
-	tree_fd = clone_tree(scratch->fd, is_directory(place_fd) ? "directory" : "nothing", 0);
-	r = tree_fd < 0 ? tree_fd
-			: set_attributes(tree_fd, MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC);
-	return r < 0 ? r : place_tree(tree_fd, place_fd, "");
+	if (step->data > 0) {
+		cleanup_close int tree_fd =
+			clone_tree(AT_FDCWD, is_directory(place_fd) ? NOTHING_DIRECTORY : NOTHING_FILE, 0);
+
+		return tree_fd < 0 ? tree_fd : place_tree(tree_fd, place_fd, "");
+	}
+	return mount(is_directory(place_fd) ? NOTHING_DIRECTORY : NOTHING_FILE, mount_path(step), NULL, MS_BIND, NULL) < 0
+		       ? -errno
+		       : 0;
 }
 
 /* Makes all mounts read-only and then shows again, over themselves, the trees that were kept before. */
@@ -309,7 +311,7 @@ int make_mounts(const struct plan *plan, struct launch_page *page, char ret_subj
 
 	for (size_t i = 0; i < plan->mount_count; i++)
 		mounting.trees[i] = -1;
-	mounting.scratch = (struct scratch){.fd = -1};
+	mounting.scratch = (struct scratch){.fd = -1, .nothing_fd = -1};
 	mounting.page = page;
 	r = take_sources(&mounting, plan, ret_subject);
 	for (size_t i = 0; i < plan->mount_count && r == 0; i++, step = next_mount(step)) {
