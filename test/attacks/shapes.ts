@@ -1,11 +1,17 @@
-/** Four shapes of policy, and what stands outside of each for an attack to reach. */
-import { chmodSync, copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+/** Shapes of policy, and what stands outside of each for an attack to reach. */
+import { chmodSync, copyFileSync, mkdirSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { Transport } from "../../src/client/client.js";
 import { guestDirectory } from "../support/guests.js";
 import type { Spec } from "../support/service.js";
 
-export const SHAPES = ["no network", "network rules", "a deny inside a grant", "all but one thing"] as const;
+export const SHAPES = [
+  "no network",
+  "network rules",
+  "a deny inside a grant",
+  "all but one thing",
+  "another root",
+] as const;
 export type Shape = (typeof SHAPES)[number];
 
 /** What one run of attacks aims at. Files are its own, the rest is shared. */
@@ -38,6 +44,8 @@ export function makeFiles(directory: string): string {
     chmodSync(path, 0o666);
   }
   for (const name of ["doomed", "moving", "other"]) writeFileSync(join(directory, "secret", name), SECRET);
+  mkdirSync(join(directory, "root"));
+  for (const name of ["bin", "lib", "lib64"]) symlinkSync(`usr/${name}`, join(directory, "root", name));
   // A name that is no UTF-8.
   writeFileSync(Buffer.concat([Buffer.from(join(directory, "secret", "f")), Buffer.from([0xff])]), SECRET);
   copyFileSync("/bin/true", join(directory, "secret", "program"));
@@ -66,5 +74,14 @@ export function specOf(shape: Shape, { files, openPort, port }: Targets): Spec {
           deny: loopback(port),
         },
       };
+    case "another root": {
+      const shown = (path: string, readOnly = true) => ({ inside: path, host: path, readOnly });
+      return {
+        filesystem: {
+          root: at("root"),
+          mappings: [shown("/usr"), shown(guestDirectory), shown(at("read")), shown(at("write"), false)],
+        },
+      };
+    }
   }
 }
