@@ -6,13 +6,13 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
 #include "../kernel.h"
 #include "mountpoint.h"
+#include "tree.h"
 #include "wire.h"
 
 #define ENTRY_LIMIT 4096u /* of a directory that is replaced by a copy */
@@ -24,138 +24,6 @@ struct entry {
 	uint8_t type;
 	char name[];
 };
-
-int clone_tree(int directory_fd, const char *path, unsigned int flags)
-{
-	int fd = (int)syscall(NR_open_tree, directory_fd, path, flags | TREE_CLONE | TREE_CLOEXEC);
-
-	return fd < 0 ? -errno : fd;
-}
-
-int place_tree(int tree_fd, int directory_fd, const char *path)
-{
-	return syscall(NR_move_mount, tree_fd, "", directory_fd, path, MOVE_FROM_DESCRIPTOR | MOVE_TO_SYMLINKS |
-			       (path[0] == '\0' ? MOVE_TO_DESCRIPTOR : 0)) < 0
-		       ? -errno
-		       : 0;
-}
-
-int need_scratch(struct scratch *scratch)
-{
-	cleanup_close int context_fd = -1;
-	cleanup_close int tree_fd = -1;
-	struct stat status;
-	int r;
-
-	if (scratch->fd >= 0)
-		return 0;
-	context_fd = (int)syscall(NR_fsopen, "tmpfs", FS_CLOEXEC);
-	if (context_fd < 0 || syscall(NR_fsconfig, context_fd, FS_SET_STRING, "mode", "755", 0) < 0 ||
-	    syscall(NR_fsconfig, context_fd, FS_CREATE, NULL, NULL, 0) < 0)
-		return -errno;
-	tree_fd = (int)syscall(NR_fsmount, context_fd, FS_CLOEXEC, MOUNT_NOSUID);
-	if (tree_fd < 0 || fstat(tree_fd, &status) < 0)
-		return -errno;
-	/* Parts of a tree can only be shown once it is mounted: over the root, which hides nothing from paths. */
-	r = place_tree(tree_fd, AT_FDCWD, "/");
-	if (r < 0)
-		return r;
-	scratch->device = status.st_dev;
-	scratch->fd = tree_fd;
-	tree_fd = -1;
-	return 0;
-}
-
-int release_scratch(struct scratch *scratch)
-{
-	int *fds[] = {&scratch->nothing_fd, &scratch->fd};
-
-	for (size_t i = 0; i < sizeof(fds) / sizeof(*fds); i++) {
-		if (*fds[i] < 0)
-			continue;
-		if (fchdir(*fds[i]) < 0 || umount2(".", MNT_DETACH) < 0)
-			return -errno;
-		close_fd(fds[i]);
-	}
-	return chdir("/") < 0 ? -errno : 0;
-}
-
-int need_nothing(struct scratch *scratch)
-{
-	struct mount_attributes inert = {.set = MOUNT_RDONLY | MOUNT_NOSUID | MOUNT_NODEV | MOUNT_NOEXEC};
-	cleanup_close int tree_fd = -1;
-	int r = need_scratch(scratch);
-
-	if (r < 0 || scratch->nothing_fd >= 0)
-		return r;
-	if (mkdirat(scratch->fd, "nothing", 0755) < 0 && errno != EEXIST)
-		return -errno;
-	if ((mkdirat(scratch->fd, "nothing/" NOTHING_DIRECTORY, 0) < 0 ||
-	     mknodat(scratch->fd, "nothing/" NOTHING_FILE, S_IFREG, 0) < 0) &&
-	    errno != EEXIST)
-		return -errno;
-	tree_fd = clone_tree(scratch->fd, "nothing", 0);
-	if (tree_fd < 0)
-		return tree_fd;
-	if (syscall(NR_mount_setattr, tree_fd, "", AT_EMPTY_PATH, &inert, sizeof(inert)) < 0)
-		return -errno;
-	r = place_tree(tree_fd, AT_FDCWD, "/");
-	if (r < 0)
-		return r;
-	scratch->nothing_fd = tree_fd;
-	tree_fd = -1;
-	return 0;
-}
-
-int change_root(struct scratch *scratch, int tree_fd)
-{
-	cleanup_close int again_fd = -1;
-	int r;
-
-	/* What is mounted over the old root goes away with it. */
-	if (scratch->fd >= 0) {
-		again_fd = clone_tree(scratch->fd, "", AT_EMPTY_PATH);
-		if (again_fd < 0)
-			return again_fd;
-	}
-	r = place_tree(tree_fd, AT_FDCWD, "/");
-	if (r < 0)
-		return r;
-	/* The old root goes below the new one, and then away. pivot_root(2), NOTES. */
-	if (fchdir(tree_fd) < 0 || syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 ||
-	    chdir("/") < 0)
-		return -errno;
-	if (scratch->fd < 0)
-		return 0;
-	close_fd(&scratch->fd);
-	close_fd(&scratch->nothing_fd);
-	r = place_tree(again_fd, AT_FDCWD, "/");
-	if (r < 0)
-		return r;
-	scratch->fd = again_fd;
-	again_fd = -1;
-	return 0;
-}
-
-int seal_copies(struct scratch *scratch)
-{
-	struct mount_attributes unchanging = {.set = MOUNT_RDONLY};
-
-	for (unsigned int i = 0; i < scratch->copy_count; i++)
-		if (syscall(NR_mount_setattr, scratch->copy_fds[i], "", AT_EMPTY_PATH, &unchanging,
-			    sizeof(unchanging)) < 0)
-			return -errno;
-	scratch->sealed = true;
-	return 0;
-}
-
-void close_scratch(struct scratch *scratch)
-{
-	close_fd(&scratch->fd);
-	close_fd(&scratch->nothing_fd);
-	while (scratch->copy_count > 0)
-		close_fd(&scratch->copy_fds[--scratch->copy_count]);
-}
 
 static bool is_dots(const char *name)
 {

@@ -14,6 +14,7 @@
 #include "../kernel.h"
 #include "mountpoint.h"
 #include "mounts.h"
+#include "tree.h"
 #include "wire.h"
 
 /* What the steps of one plan share. The descriptor table may be the warden's. */
@@ -35,43 +36,6 @@ static bool is_absence(int error)
 	return error == -ENOENT || error == -ENOTDIR || error == -EACCES;
 }
 
-static int set_attributes(int tree_fd, uint64_t attributes)
-{
-	struct mount_attributes change = {.set = attributes};
-
-	return syscall(NR_mount_setattr, tree_fd, "", AT_EMPTY_PATH | TREE_RECURSIVE, &change, sizeof(change)) < 0
-		       ? -errno
-		       : 0;
-}
-
-/* A new file system that is mounted nowhere yet. `options`: name=value, separated by commas. Returns its tree. */
-static int new_filesystem(const char *type, const char *options, size_t length, unsigned int attributes)
-{
-	cleanup_close int context_fd = (int)syscall(NR_fsopen, type, FS_CLOEXEC);
-	char text[256], *state;
-	int fd;
-
-	if (context_fd < 0)
-		return -errno;
-	if (length >= sizeof(text))
-		return -E2BIG;
-	memcpy(text, options, length);
-	text[length] = '\0';
-	for (char *key = strtok_r(text, ",", &state); key != NULL; key = strtok_r(NULL, ",", &state)) {
-		char *value = strchr(key, '=');
-
-		if (value == NULL)
-			return -EINVAL;
-		*value++ = '\0';
-		if (syscall(NR_fsconfig, context_fd, FS_SET_STRING, key, value, 0) < 0)
-			return -errno;
-	}
-	if (syscall(NR_fsconfig, context_fd, FS_CREATE, NULL, NULL, 0) < 0)
-		return -errno;
-	fd = (int)syscall(NR_fsmount, context_fd, FS_CLOEXEC, attributes);
-	return fd < 0 ? -errno : fd;
-}
-
 static bool is_directory(int fd)
 {
 	struct stat status;
@@ -85,7 +49,7 @@ static int show(struct mounting *mounting, const struct sg_mount *step, int tree
 	int r = 0;
 
 	if (step->flags & SG_MOUNT_RDONLY)
-		r = set_attributes(tree_fd, MOUNT_RDONLY);
+		r = set_attributes(tree_fd, MOUNT_RDONLY, TREE_RECURSIVE);
 	if (r == 0 && (step->flags & SG_MOUNT_MAKE))
 		r = make_missing(&mounting->scratch, mount_path(step),
 				 is_directory(tree_fd) ? MISSING_DIRECTORY : MISSING_FILE, NULL);
@@ -96,7 +60,6 @@ static int show_tmpfs(struct mounting *mounting, const struct sg_mount *step)
 {
 	cleanup_close int tree_fd =
 		new_filesystem("tmpfs", mount_data(step), step->data, MOUNT_NOSUID | MOUNT_NODEV);
-
 	struct stat status;
 	int r;
 

@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { Transport } from "../../src/client/client.js";
 import { STAGES } from "../../src/native/abi.js";
 import { guestDirectory, guestPath } from "../support/guests.js";
-import { allProcesses, hostProcess, isAlive, statusOf } from "../support/processes.js";
+import { allProcesses, eventually, hostProcess, isAlive, statusOf } from "../support/processes.js";
 import {
   act,
   type Process,
@@ -436,7 +436,7 @@ describe("confinement", () => {
       const other = await sandbox.exec({ argv: [guest, "sleep"] });
       await other.until(/\d/);
       await service.client.sandbox.pauseSandbox({ sandboxId: sandbox.sandboxId });
-      assert.equal(statusOf(sandbox.pid)?.state, "T");
+      await eventually("it has stopped", () => statusOf(sandbox.pid)?.state === "T");
       await service.client.sandbox.resumeSandbox({ sandboxId: sandbox.sandboxId });
       await sandbox[Symbol.asyncDispose]();
       assert.deepEqual([isAlive(sandbox.pid), isAlive(other.pid)], [false, false]);
