@@ -62,7 +62,13 @@ export function specOf(shape: Shape, { files, openPort, port }: Targets): Spec {
     case "network rules":
       return {
         filesystem: { readable: [guestDirectory, at("read")], writable: [at("write")] },
-        network: { allow: loopback(openPort).slice(0, 1) },
+        network: {
+          allow: [
+            ...loopback(openPort).slice(0, 1),
+            { transport: Transport.UDP, host: "127.0.0.1", ports: [{ first: Number(openPort) }] },
+            { transport: Transport.UNIX, host: at("write") },
+          ],
+        },
       };
     case "a deny inside a grant":
       return { filesystem: { readable: [guestDirectory], writable: [files], denied: [at("secret")] } };

@@ -24,7 +24,6 @@ const EINVAL = 22;
 const EPIPE = 32;
 const EMSGSIZE = 90;
 const ENOBUFS = 105;
-const ECONNREFUSED = 111;
 const SIGPIPE = 13;
 const MSG_NOSIGNAL = 0x4000;
 const MSG_ZEROCOPY = 0x4000000;
@@ -111,7 +110,7 @@ function startSending(
       const isPermitted =
         allowance === "ceiling" ? network.isGrantable(transport, address) : network.isAllowed(transport, address);
       if (!isPermitted) {
-        refuse(ECONNREFUSED);
+        refuse(EACCES);
         return;
       }
       allowed = name;

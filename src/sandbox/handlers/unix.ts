@@ -9,6 +9,7 @@ import type { Keeper, Pin } from "../warden/keeper.js";
 import { AF_UNSPEC, isAbstract, unixAddress } from "./destination.js";
 import { AT_FDCWD } from "./paths.js";
 
+const EACCES = 13;
 const EINVAL = 22;
 const ECONNREFUSED = 111;
 
@@ -56,7 +57,8 @@ export function judgeLocal(
         const { network } = sandbox;
         const isPermitted =
           allowance === "ceiling" ? network.isGrantable("unix", address) : network.isAllowed("unix", address);
-        if (!isPermitted || (pin !== undefined && isRefused(sandbox, pin))) refuse(ECONNREFUSED);
+        if (!isPermitted || (pin !== undefined && isRefused(sandbox, pin)))
+          refuse(operation === "connect" ? ECONNREFUSED : EACCES);
         else reached.allow(pin);
       },
       refuse,
