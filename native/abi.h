@@ -38,8 +38,9 @@ enum sg_record_kind {
 	SG_RECORD_FAULT = 7,    /* receiving on a source failed with an errno that is not "look again" */
 };
 
-/* Descriptors in one message, on every channel. */
+/* Descriptors in one message, on every channel; and from the engine to a keeper, as many as the kernel passes at once. */
 #define SG_MAX_FDS 8
+#define SG_MAX_SENT_FDS 253
 
 /*
  * One record. `size` counts the header and what follows it, padded to 8 bytes.

@@ -16,16 +16,16 @@
 /* Sends one packet without waiting. Returns 0 or -errno; the caller keeps `fds`. */
 int sg_send(int fd, const void *bytes, uint32_t length, const int *fds, uint32_t fd_count)
 {
-	char control[CMSG_SPACE(sizeof(int) * SG_MAX_FDS)];
+	char control[CMSG_SPACE(sizeof(int) * SG_MAX_SENT_FDS)];
 	struct iovec vector = { (void *)bytes, length };
 	struct msghdr message = { .msg_iov = &vector, .msg_iovlen = 1 };
 	struct cmsghdr *header;
 	ssize_t count;
 
-	if (fd_count > SG_MAX_FDS)
+	if (fd_count > SG_MAX_SENT_FDS)
 		return -EINVAL;
 	if (fd_count > 0) {
-		memset(control, 0, sizeof(control));
+		memset(control, 0, CMSG_SPACE(sizeof(int) * fd_count));
 		message.msg_control = control;
 		message.msg_controllen = CMSG_SPACE(sizeof(int) * fd_count);
 		header = CMSG_FIRSTHDR(&message);

@@ -16,9 +16,9 @@ struct send {
 	struct msghdr message;
 	struct iovec vector;
 	struct sockaddr_storage name;
-	char control[SG_SEND_CONTROL_LIMIT + CMSG_SPACE(sizeof(int) * SG_MAX_FDS)];
+	char control[SG_SEND_CONTROL_LIMIT + CMSG_SPACE(sizeof(int) * SG_MAX_SENT_FDS)];
 	int socket_fd; /* owned by the request's handler, like the next */
-	int fds[SG_MAX_FDS];
+	int fds[SG_MAX_SENT_FDS];
 	unsigned int fd_count;
 	int pin_fd; /* the keeper's pin keeps it; -1: none */
 };

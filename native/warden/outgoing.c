@@ -19,7 +19,7 @@ struct outgoing {
 	struct sockaddr_storage name;
 	int flags;
 	int pin_fd;
-	int fds[SG_MAX_FDS];
+	int fds[SG_MAX_SENT_FDS];
 	unsigned int fd_count;
 	bool restarts;
 	char bytes[]; /* control messages, then the data */

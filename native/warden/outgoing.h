@@ -26,7 +26,7 @@ int outgoing_result(const struct outgoing *outgoing, int result);
 
 void free_outgoing(struct outgoing *outgoing);
 
-/* One SCM_RIGHTS message with these descriptors, at most SG_MAX_FDS. Returns its size. */
+/* One SCM_RIGHTS message with these descriptors, at most SG_MAX_SENT_FDS. Returns its size. */
 size_t put_rights(void *control, const int *fds, unsigned int fd_count);
 
 /* The name by which a pinned socket file is connected to. */

@@ -53,7 +53,7 @@ static void take_descriptors(struct cmsghdr *header, size_t count, struct packet
 		int fd;
 
 		memcpy(&fd, CMSG_DATA(header) + i * sizeof(fd), sizeof(fd));
-		if (packet->fd_count < SG_MAX_FDS) {
+		if (packet->fd_count < SG_MAX_SENT_FDS) {
 			packet->fds[packet->fd_count++] = fd;
 		} else {
 			close(fd);
@@ -85,7 +85,7 @@ int receive_packet(int socket_fd, void *buffer, size_t size, int flags, struct p
 {
 	union {
 		struct cmsghdr header;
-		char space[CMSG_SPACE(sizeof(int) * SG_MAX_FDS) + CMSG_SPACE(sizeof(struct ucred))];
+		char space[CMSG_SPACE(sizeof(int) * SG_MAX_SENT_FDS) + CMSG_SPACE(sizeof(struct ucred))];
 	} control;
 	struct iovec data = {.iov_base = buffer, .iov_len = size};
 	struct msghdr message = {
@@ -109,7 +109,7 @@ int receive_packet(int socket_fd, void *buffer, size_t size, int flags, struct p
 
 void close_packet(struct packet *packet)
 {
-	for (unsigned int i = 0; i < SG_MAX_FDS; i++)
+	for (unsigned int i = 0; i < packet->fd_count; i++)
 		close_fd(&packet->fds[i]);
 	packet->fd_count = 0;
 }
@@ -118,7 +118,7 @@ int take_fd(struct packet *packet, unsigned int index)
 {
 	int fd;
 
-	if (index >= SG_MAX_FDS)
+	if (index >= SG_MAX_SENT_FDS)
 		return -1;
 	fd = packet->fds[index];
 	packet->fds[index] = -1;

@@ -16,7 +16,7 @@ void close_fd(int *fd);
 
 /* What came with the bytes of a packet. Unused fds are -1. */
 struct packet {
-	int fds[SG_MAX_FDS];
+	int fds[SG_MAX_SENT_FDS];
 	unsigned int fd_count;
 	pid_t pid;   /* the sender's, where the socket has SO_PASSCRED; else 0 */
 	size_t size; /* bytes stored */

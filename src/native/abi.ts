@@ -113,6 +113,8 @@ export const ANSWER_FLAG = { continue: 1 } as const;
 export const SHAPE_KIND = { string: 1, bytes: 2, strings: 3, block: 4 } as const;
 export const SHAPES_PER_CALL = 3;
 export const MAX_FDS = 8;
+/** From the engine to a keeper. */
+export const MAX_SENT_FDS = 253;
 
 export const MESSAGE_TYPE = {
   launch: 1,

@@ -1,4 +1,4 @@
-import { ANSWER, ANSWER_FLAG, ANSWER_KIND, MAX_FDS, SHAPE, SHAPE_KIND, SHAPES_PER_CALL, SOURCE } from "./abi.js";
+import { ANSWER, ANSWER_FLAG, ANSWER_KIND, MAX_SENT_FDS, SHAPE, SHAPE_KIND, SHAPES_PER_CALL, SOURCE } from "./abi.js";
 import { check, type Library } from "./library.js";
 
 /** Answers that fit one turn. */
@@ -71,7 +71,7 @@ export function createExchange(library: Library): Exchange {
   const words = new Uint32Array(bytes.buffer, bytes.byteOffset, RECORD_BYTES / 4);
   const engine = check("sg_engine_create", library.engineCreate(new Uint8Array(answers.buffer), bytes, bytes.length));
   const idWords = new Uint32Array(2);
-  const fdWords = new Int32Array(MAX_FDS);
+  const fdWords = new Int32Array(MAX_SENT_FDS);
   const kindWords = new Int32Array(3);
   let queued = 0;
   let open = true;

@@ -320,6 +320,34 @@ static int act_pass(char **arguments)
 	return report(read(ends[0], bytes, 1) == 1 ? 0 : -1);
 }
 
+/* pass-many COUNT: so many descriptors through a pair. Prints how many arrived. */
+static int act_pass_many(char **arguments)
+{
+	union {
+		struct cmsghdr header;
+		char space[CMSG_SPACE(sizeof(int) * 253)];
+	} control;
+	int count = atoi(arguments[0]), pair[2];
+	char byte = 'x';
+	struct iovec part = { &byte, 1 };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = &control,
+				  .msg_controllen = CMSG_SPACE(sizeof(int) * (size_t)count) };
+
+	if (socketpair(AF_UNIX, SOCK_STREAM, 0, pair) < 0)
+		return report(-1);
+	control.header = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int) * (size_t)count),
+					   .cmsg_level = SOL_SOCKET, .cmsg_type = SCM_RIGHTS };
+	for (int i = 0; i < count; i++)
+		memcpy(CMSG_DATA(&control.header) + (size_t)i * sizeof(int), &pair[0], sizeof(int));
+	if (sendmsg(pair[0], &message, 0) != 1)
+		return report(-1);
+	message.msg_controllen = sizeof(control);
+	if (recvmsg(pair[1], &message, 0) != 1)
+		return report(-1);
+	printf("%zu\n", (control.header.cmsg_len - CMSG_LEN(0)) / sizeof(int));
+	return 0;
+}
+
 /* stream BYTES: through sendmsg on a pair that blocks, read slowly by a child. Prints what both counted. */
 static int act_stream(char **arguments)
 {
@@ -445,6 +473,7 @@ static const struct {
 	{ "size", act_size },
 	{ "pass-to", act_pass_to },
 	{ "pass", act_pass },
+	{ "pass-many", act_pass_many },
 	{ "stream", act_stream },
 	{ "broken", act_broken },
 	{ "full", act_full },

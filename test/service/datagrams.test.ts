@@ -143,6 +143,8 @@ describe("datagrams", () => {
 
     it("leave streams and passed descriptors as they are", async () => {
       assert.equal(await inside(spec, "pass"), "ok");
+      for (const count of ["1", "8", "252"]) assert.equal(await inside(spec, "pass-many", count), count);
+      assert.equal(await inside(spec, "pass-many", "253"), "ETOOMANYREFS");
       const counted = (await inside(spec, "stream", "1000000")).split("\n").sort();
       assert.deepEqual(counted, ["received 1000000", "sent 1000000"]);
     });

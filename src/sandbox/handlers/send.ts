@@ -7,7 +7,7 @@ import { closeSync } from "node:fs";
 import type { Call } from "../../engine/call.js";
 import type { Handler } from "../../engine/loop.js";
 import { deferred, type Verdict } from "../../engine/verdict.js";
-import { MAX_FDS, SEND_CONTROL_LIMIT, SEND_DATA_LIMIT } from "../../native/abi.js";
+import { MAX_SENT_FDS, SEND_CONTROL_LIMIT, SEND_DATA_LIMIT } from "../../native/abi.js";
 import type { TakenSocket } from "../../native/exchange.js";
 import type { Gathered, Parts } from "../../native/task.js";
 import type { Allowance, Mediator } from "../engine/mediator.js";
@@ -208,7 +208,7 @@ function startSending(
         done(-to);
         return;
       }
-      const control = sortControl(message.control, kind.domain, MAX_FDS - 1);
+      const control = sortControl(message.control, kind.domain, MAX_SENT_FDS - 1);
       if (typeof control === "number") {
         done(-control);
         return;

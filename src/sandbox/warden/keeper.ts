@@ -134,10 +134,12 @@ interface Reply {
 
 const ESHUTDOWN = 108;
 const EAGAIN = 11;
+const ENOBUFS = 105;
 const NO_FD = -1;
 const ANSWERED: Reply = { ...failed(0), flags: KEEPER_FLAG.answered };
-/** A full queue to the keeper is tried again after this. */
+/** A full queue to the keeper is tried again after this, and so often: the keeper itself never waits. */
 const RETRY_MS = 1;
+const RETRIES = 10_000;
 
 /** Speaks with the keeper on `fd`, which the loop owns from here. */
 export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onEnd: () => void): Keeper {
@@ -237,8 +239,11 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
   function sendPatiently(request: Request, done: (reply: Reply) => void): void {
     const packet = packetOf(request);
     waiting.set(request.id, done);
+    let left = RETRIES;
     const attempt = (): void => {
-      if (waiting.has(request.id) && !channel.send(packet, request.fds ?? [])) loop.after(RETRY_MS, attempt);
+      if (!waiting.has(request.id) || channel.send(packet, request.fds ?? [])) return;
+      if (left-- > 0) loop.after(RETRY_MS, attempt);
+      else if (waiting.delete(request.id)) done(failed(ENOBUFS));
     };
     attempt();
   }

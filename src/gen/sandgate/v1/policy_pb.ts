@@ -418,7 +418,7 @@ export const NetworkPolicySchema: GenMessage<NetworkPolicy> = /*@__PURE__*/
  * service to look at each connect. A message can name its own destination: where rules tell those of UDP, ICMP or
  * Unix sockets apart, the service sends each message that can, on a copy of it and of its address, and what it refuses
  * fails with EACCES. What the kernel sends by itself stays so: TCP, and UDP on a connected socket with send or
- * write. Such a message is at most 64 KiB, carries at most seven descriptors, and comes from another process of the
+ * write. Such a message is at most 64 KiB, carries at most 252 descriptors, and comes from another process of the
  * sandbox as far as SO_PASSCRED and SO_PEERCRED tell. As text, on the command line and in spec files, a rule is
  * [tcp://|udp://|icmp://|unix://]HOST[:PORTS]: "api.example.com:443", "10.0.0.0/8:80,8000-8999", "[::1]:443",
  * ":8080", "udp://1.1.1.1:53", "unix:///run/app.sock", "*".
