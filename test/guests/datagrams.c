@@ -18,6 +18,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #define MANY 64
@@ -432,6 +433,44 @@ static int act_hold(char **arguments)
 		pause();
 }
 
+static void *send_once(void *argument)
+{
+	sendto(shared_fd, "x", 1, 0, &shared_address.any, *(socklen_t *)argument);
+	return NULL;
+}
+
+/*
+ * abandon PATH COUNT: at each 'n' that comes in so many threads send, and end with their process at the next byte; at
+ * any other byte one more sends.
+ */
+static int act_abandon(char **arguments)
+{
+	socklen_t length = parse(arguments[0], "", &shared_address);
+	int count = atoi(arguments[1]);
+	pthread_attr_t small;
+	pthread_t thread;
+	char byte;
+	pid_t child;
+
+	shared_fd = socket(AF_UNIX, SOCK_DGRAM, 0);
+	pthread_attr_init(&small);
+	pthread_attr_setstacksize(&small, 1 << 16);
+	while (read(0, &byte, 1) == 1 && byte == 'n') {
+		child = fork();
+		if (child == 0) {
+			for (int i = 0; i < count; i++)
+				pthread_create(&thread, &small, send_once, &length);
+			for (;;)
+				pause();
+		}
+		if (read(0, &byte, 1) != 1)
+			return 2;
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+	}
+	return report(sendto(shared_fd, "last one", 8, 0, &shared_address.any, length));
+}
+
 /* own-local PATH: binds and listens, connects to itself and talks. */
 static int act_own_local(char **arguments)
 {
@@ -478,6 +517,7 @@ static const struct {
 	{ "broken", act_broken },
 	{ "full", act_full },
 	{ "hold", act_hold },
+	{ "abandon", act_abandon },
 	{ "own-local", act_own_local },
 	{ "echo", act_echo },
 };

@@ -12,7 +12,7 @@ import {
 import { type Action, allow, connectDecider, deny } from "../support/decider.js";
 import { guestDirectory, guestPath } from "../support/guests.js";
 import { receive } from "../support/receivers.js";
-import { type Holds, run, type Spec, startTestService, type TestService } from "../support/service.js";
+import { type Holds, run, type Spec, spawn, startTestService, type TestService } from "../support/service.js";
 
 const LOCAL = "127.0.0.1";
 const ENETUNREACH = 101;
@@ -135,5 +135,29 @@ describe("held messages", () => {
     }
     assert.deepEqual([await open.received(), await closed.received()], [["sendto", "sendmsg", "send"], []]);
     assert.deepEqual(decider.calls.slice(0, 2).map(pathOf), [join(directory, "open"), join(directory, "closed")]);
+  });
+
+  it("leave nothing behind where their callers end before the verdict", async () => {
+    const count = 300;
+    await using open = await receive(join(service.directory, "abandoned"));
+    await using decider = await connectDecider(service.client);
+    const spec: Spec = {
+      filesystem: { readable: [guestDirectory] },
+      network: { grantable: [{ transport: Transport.UNIX, host: service.directory }] },
+      holds: messagesHeld,
+    };
+    const argv = [guest, "abandon", join(service.directory, "abandoned"), `${count}`];
+    await using sandbox = await spawn(service.client, { spec, process: { argv, stdin: 2 } });
+    // Together more than the keeper can hold places of.
+    for (const total of [count, 2 * count]) {
+      await sandbox.write("n");
+      await decider.until(`${total} calls`, () => decider.calls.length === total);
+      await sandbox.write("k");
+      await decider.until("their end", () => decider.withdrawn.size === total);
+    }
+    await sandbox.write("s");
+    await decider.answer(await decider.call(2 * count), allow);
+    assert.equal(await sandbox.until(/\n/), "ok\n");
+    assert.deepEqual(await open.received(), ["last one"]);
   });
 });

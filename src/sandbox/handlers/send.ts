@@ -97,11 +97,15 @@ function startSending(
     if (address.kind === "unix") {
       const target = { path: address.path, operation: "send", size } as const;
       judgeLocal(mediator, keeper, origin, waiting, target, {
-        allow(found) {
+        pinned(found) {
           pin = found;
-          allow();
         },
-        refuse,
+        allow,
+        refuse(errno) {
+          if (pin !== undefined) keeper.release(pin);
+          pin = undefined;
+          refuse(errno);
+        },
       });
       return;
     }

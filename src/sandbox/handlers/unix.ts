@@ -25,9 +25,11 @@ export interface LocalTarget {
   readonly size: number;
 }
 
-/** What becomes of a target; exactly one is called, now or later. `pin` is undefined for an abstract name. */
+/** What becomes of a target: exactly one of `allow` and `refuse` is called, now or later, unless the caller ends before. */
 export interface Reached {
-  allow(pin: Pin | undefined): void;
+  /** What a path led to, before it is judged. It changes hands: a verdict may never come. */
+  pinned(pin: Pin): void;
+  allow(): void;
   refuse(errno: number): void;
 }
 
@@ -48,20 +50,16 @@ export function judgeLocal(
   function settle(at: Uint8Array, pin: Pin | undefined): void {
     const address = { kind: "unix", path: at } as const;
     const detail = { kind: "network", operation, transport: "unix", address, size } as const;
-    const refuse = (errno: number): void => {
-      if (pin !== undefined) keeper.release(pin);
-      reached.refuse(errno);
-    };
     mediator.settle(origin, { category: "network", integrity: "copied", detail }, waiting, {
       allow(allowance) {
         const { network } = sandbox;
         const isPermitted =
           allowance === "ceiling" ? network.isGrantable("unix", address) : network.isAllowed("unix", address);
         if (!isPermitted || (pin !== undefined && isRefused(sandbox, pin)))
-          refuse(operation === "connect" ? ECONNREFUSED : EACCES);
-        else reached.allow(pin);
+          reached.refuse(operation === "connect" ? ECONNREFUSED : EACCES);
+        else reached.allow();
       },
-      refuse,
+      refuse: reached.refuse,
     });
   }
 
@@ -75,9 +73,16 @@ export function judgeLocal(
     return;
   }
   keeper.resolve(directory, path, 0, (resolved) => {
-    if (!resolved.ok) reached.refuse(resolved.errno);
-    else if (waiting.isWaiting()) settle(resolved.value.path, resolved.value);
-    else keeper.release(resolved.value);
+    if (!resolved.ok) {
+      reached.refuse(resolved.errno);
+      return;
+    }
+    if (!waiting.isWaiting()) {
+      keeper.release(resolved.value);
+      return;
+    }
+    reached.pinned(resolved.value);
+    settle(resolved.value.path, resolved.value);
   });
 }
 
@@ -144,9 +149,11 @@ export function connectLocal(
   }
   const target = { path: address.path, operation: "connect", size: 0 } as const;
   judgeLocal(mediator, keeper, mediator.originOf(call, sandbox), waiting, target, {
-    allow(pin) {
+    pinned(pin) {
       held = pin;
-      if (waiting.isWaiting()) connect(pin ?? bytes);
+    },
+    allow() {
+      if (waiting.isWaiting()) connect(held ?? bytes);
       else dispose();
     },
     refuse(errno) {
