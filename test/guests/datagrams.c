@@ -374,6 +374,7 @@ static int act_stream(char **arguments)
 	printf("sent %zd\n", sendmsg(pair[0], &message, 0));
 	fflush(stdout);
 	close(pair[0]);
+	wait(NULL);
 	return 0;
 }
 
