@@ -358,6 +358,8 @@ struct sg_limit_report {
 /* ------------------------------------------------------- engine to keeper */
 
 enum sg_keeper_op {
+	SG_KEEPER_PROCESS = 20, /* struct sg_keeper_process follows: asks of, or changes, a process of the sandbox; else ESRCH */
+	SG_KEEPER_LISTEN = 21, /* fds: the socket; mode: the backlog; struct sg_port_range of what may be bound follow */
 	SG_KEEPER_RESOLVE = 1, /* pin a path; fds: [directory it is relative to] */
 	SG_KEEPER_OPEN = 2,    /* open what was pinned, and forget the pin; reply carries the descriptor */
 	SG_KEEPER_RELEASE = 3, /* forget a pin; no reply */
@@ -439,6 +441,32 @@ struct sg_keeper_send {
 #define SG_SEND_NAME_LIMIT 128u     /* sizeof(struct sockaddr_storage) */
 #define SG_SEND_CONTROL_LIMIT 4096u
 #define SG_SEND_DATA_LIMIT 65536u   /* more than any datagram of the internet families has */
+
+/* Inclusive. */
+struct sg_port_range {
+	uint16_t first;
+	uint16_t last;
+};
+
+/* What a PROCESS does, once the process is known to be of the sandbox. */
+enum sg_process_change {
+	SG_PROCESS_ASK = 0,         /* nothing else */
+	SG_PROCESS_AFFINITY = 1,    /* the mask follows */
+	SG_PROCESS_SCHEDULER = 2,   /* value: the policy; struct sched_param follows */
+	SG_PROCESS_PARAMETERS = 3,  /* struct sched_param follows */
+	SG_PROCESS_PRIORITY = 4,    /* value: the nice value */
+	SG_PROCESS_IO_PRIORITY = 5, /* value: of ioprio_set(2) */
+	SG_PROCESS_LIMIT = 6,       /* value: the resource; struct rlimit64 follows */
+};
+
+#define SG_PROCESS_VALUE_LIMIT 1024u
+
+struct sg_keeper_process {
+	uint32_t change;
+	int32_t pid;         /* as the caller sees it; negative: ASK of a process group */
+	int32_t value;
+	uint32_t reserved;
+};
 
 #define SG_KEEPER_EXISTS (1u << 0)   /* RESOLVE: the path names something that exists */
 #define SG_KEEPER_ANSWERED (1u << 1) /* CONNECT: calls were answered; the op_ids of them follow */

@@ -121,6 +121,37 @@ int sg_task_has_signal(uint32_t tid)
 	return (pending & ~status_mask(text, "\nSigBlk:")) != 0;
 }
 
+/* The last number of a line of /proc/<pid>/status: what the task itself sees, in the innermost of its namespaces. */
+static uint32_t innermost_field(const char *status, const char *name)
+{
+	const char *line = strstr(status, name);
+	const char *end = line ? strchr(line + 1, '\n') : NULL;
+
+	while (end && end > line && end[-1] >= '0' && end[-1] <= '9')
+		end--;
+	return end ? (uint32_t)strtoul(end, NULL, 10) : 0;
+}
+
+/*
+ * Fills thread id, process id, process group and session of a thread as it sees them itself. The caller re-checks the
+ * notification afterwards (pid reuse). Returns 0 or -errno.
+ */
+int sg_task_identity(uint32_t tid, uint32_t *ret_identity)
+{
+	char path[64], text[4096];
+	ssize_t count;
+
+	snprintf(path, sizeof(path), "/proc/%u/status", tid);
+	count = read_file(path, text, sizeof(text));
+	if (count < 0)
+		return (int)count;
+	ret_identity[0] = innermost_field(text, "\nNSpid:");
+	ret_identity[1] = innermost_field(text, "\nNStgid:");
+	ret_identity[2] = innermost_field(text, "\nNSpgid:");
+	ret_identity[3] = innermost_field(text, "\nNSsid:");
+	return 0;
+}
+
 /* The parent of a process, or 0 when it is gone. */
 uint32_t sg_task_parent(uint32_t pid)
 {

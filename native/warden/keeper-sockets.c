@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
+#include <netinet/in.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -158,4 +159,61 @@ void handle_cancel(struct keeper *keeper, struct request *request)
 		reply_result(keeper, SG_KEEPER_CONNECT, op_id, r, -1);
 	else if (keeper->jobs != NULL)
 		cancel_job(keeper->jobs, op_id);
+}
+
+/* The port that a socket of the internet is bound to, 0 for none; -1 for a socket of another family. */
+static int local_port(int socket_fd)
+{
+	union {
+		struct sockaddr any;
+		struct sockaddr_in v4;
+		struct sockaddr_in6 v6;
+		struct sockaddr_storage room;
+	} address = {0};
+	socklen_t size = sizeof(address);
+
+	if (getsockname(socket_fd, &address.any, &size) < 0)
+		return 0;
+	if (address.any.sa_family == AF_INET)
+		return ntohs(address.v4.sin_port);
+	return address.any.sa_family == AF_INET6 ? ntohs(address.v6.sin6_port) : -1;
+}
+
+static bool is_listed(int port, const struct request *request)
+{
+	struct sg_port_range range;
+
+	for (uint32_t at = 0; at + sizeof(range) <= request->head->length; at += sizeof(range)) {
+		memcpy(&range, request->bytes + at, sizeof(range));
+		if (range.first <= port && port <= range.last)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * An address that an earlier connect left behind looks like a bound one, but the kernel picks another port then: looked at
+ * before and after, and ended when it is none of the listed.
+ */
+static int start_listening(int socket_fd, const struct request *request)
+{
+	int port = local_port(socket_fd);
+
+	if (port >= 0 && !is_listed(port, request))
+		return -EACCES;
+	if (listen(socket_fd, (int)request->head->mode) < 0)
+		return -errno;
+	if (port >= 0 && !is_listed(local_port(socket_fd), request)) {
+		shutdown(socket_fd, SHUT_RDWR);
+		return -EACCES;
+	}
+	return 0;
+}
+
+void handle_listen(struct keeper *keeper, struct request *request)
+{
+	cleanup_close int socket_fd = take_fd(request->packet, 0);
+	int r = socket_fd < 0 ? -EBADF : start_listening(socket_fd, request);
+
+	reply_result(keeper, request->head->op, request->head->op_id, r, -1);
 }

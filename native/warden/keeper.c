@@ -124,6 +124,8 @@ static void handle_signal(struct keeper *keeper, struct request *request)
 }
 
 static void (*const operations[])(struct keeper *keeper, struct request *request) = {
+	[SG_KEEPER_PROCESS] = handle_process,
+	[SG_KEEPER_LISTEN] = handle_listen,
 	[SG_KEEPER_RESOLVE] = handle_resolve,
 	[SG_KEEPER_OPEN] = handle_open,
 	[SG_KEEPER_RELEASE] = handle_release,

@@ -71,6 +71,8 @@ int open_pinned(struct keeper *keeper, uint64_t op_id, int *fd, const char *name
 int check_denied(struct keeper *keeper, int fd, const char *name);
 
 /* Operations; each replies when it is done, unless abi.h says that it does not. */
+void handle_listen(struct keeper *keeper, struct request *request);
+void handle_process(struct keeper *keeper, struct request *request);
 void handle_resolve(struct keeper *keeper, struct request *request);
 void handle_open(struct keeper *keeper, struct request *request);
 void handle_release(struct keeper *keeper, struct request *request);

@@ -86,6 +86,8 @@ export const LIMIT_REPORT = layout(40, { limit: 16, memory_bytes: 24, cpu_us: 32
 export const STARTED = layout(200, { pid: 16, stage_ns: 24 });
 export const FAILED = layout(32, { stage: 16, error: 20, detail: 24 });
 export const EXITED = layout(56, { pid: 16, status: 20, user_us: 24, system_us: 32, max_rss_kib: 40, time_ns: 48 });
+export const KEEPER_PORT_RANGE = layout(4, { first: 0, last: 2 });
+export const KEEPER_PROCESS = layout(16, { change: 0, pid: 4, value: 8 });
 export const KEEPER_REQUEST = layout(32, { op: 0, flags: 4, op_id: 8, mode: 16, umask: 20, signal: 24, length: 28 });
 export const KEEPER_ACT = layout(64, {
   act: 0,
@@ -132,6 +134,18 @@ export const MESSAGE_TYPE = {
 
 /** By number (native/abi.h, enum sg_limit). */
 export const LIMITS = ["none", "memory", "cpu_time", "unseen", "tasks", "tasks_full"] as const;
+
+/** What the keeper does to a process; native/abi.h, enum sg_process_change. */
+export const PROCESS_CHANGE = {
+  ask: 0,
+  affinity: 1,
+  scheduler: 2,
+  parameters: 3,
+  priority: 4,
+  ioPriority: 5,
+  limit: 6,
+} as const;
+export const PROCESS_VALUE_LIMIT = 1024;
 
 export const SIGNAL_SCOPE = { process: 1, group: 2 } as const;
 
@@ -199,6 +213,8 @@ export const STAGES = [
 export type Stage = (typeof STAGES)[number];
 
 export const KEEPER_OP = {
+  process: 20,
+  listen: 21,
   resolve: 1,
   open: 2,
   release: 3,
@@ -262,6 +278,8 @@ const LAYOUTS: Readonly<Record<string, Layout>> = {
   sg_started: STARTED,
   sg_failed: FAILED,
   sg_exited: EXITED,
+  sg_port_range: KEEPER_PORT_RANGE,
+  sg_keeper_process: KEEPER_PROCESS,
   sg_keeper_request: KEEPER_REQUEST,
   sg_keeper_act: KEEPER_ACT,
   sg_keeper_send: KEEPER_SEND,

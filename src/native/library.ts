@@ -76,6 +76,7 @@ export interface Library {
   peerCredentials(fd: number, ids: Uint32Array): number;
 
   taskRead(tid: number, task: Uint8Array): number;
+  taskIdentity(tid: number, identity: Uint32Array): number;
   taskParent(pid: number): number;
   taskHasSignal(tid: number): number;
   taskOpen(tid: number, tgid: number): number;
@@ -145,6 +146,7 @@ export function loadLibrary(): Library {
 
     taskRead: library.func("int sg_task_read(uint32_t tid, void *task)"),
     taskHasSignal: library.func("int sg_task_has_signal(uint32_t tid)"),
+    taskIdentity: library.func("int sg_task_identity(uint32_t tid, void *identity)"),
     taskParent: library.func("uint32_t sg_task_parent(uint32_t pid)"),
     taskOpen: library.func("int sg_task_open(uint32_t tid, uint32_t tgid)"),
     taskSignal: library.func("int sg_task_signal(int pidfd, int signal)"),

@@ -24,12 +24,22 @@ export interface Gathered {
   readonly total: number;
 }
 
+/** The numbers of a thread as it sees them itself, in its own PID namespace. */
+export interface TaskIdentity {
+  readonly tid: number;
+  readonly pid: number;
+  readonly group: number;
+  readonly session: number;
+}
+
 /** What the engine asks of the task behind a held call. Descriptors returned belong to the caller. */
 export interface Tasks {
   /** Undefined when the task is gone. */
   read(tid: number): TaskStatus | undefined;
   /** Whether a signal waits for the thread that would interrupt its call. */
   hasSignal(tid: number): boolean;
+  /** Undefined when the task is gone. */
+  identity(tid: number): TaskIdentity | undefined;
   /** 0 when it is gone. */
   parentOf(pid: number): number;
   /** A pidfd of the thread, or a negative errno. */
@@ -62,6 +72,7 @@ export function createTasks(library: Library): Tasks {
   const task = Buffer.alloc(TASK_BYTES);
   const link = Buffer.alloc(4096);
   const total = new BigUint64Array(1);
+  const numbers = new Uint32Array(4);
   return {
     read(tid) {
       if (library.taskRead(tid, task) < 0) return undefined;
@@ -78,6 +89,11 @@ export function createTasks(library: Library): Tasks {
       };
     },
     hasSignal: (tid) => library.taskHasSignal(tid) === 1,
+    identity(tid) {
+      if (library.taskIdentity(tid, numbers) < 0) return undefined;
+      const [own = 0, pid = 0, group = 0, session = 0] = numbers;
+      return { tid: own, pid, group, session };
+    },
     parentOf: (pid) => library.taskParent(pid),
     open: (tid, tgid) => library.taskOpen(tid, tgid),
     signal(pidfd, signal) {

@@ -10,10 +10,10 @@ import { closeSync, openSync, readFileSync } from "node:fs";
 import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { guestPath } from "../support/guests.js";
-import { hostProcess, isAlive, statusOf } from "../support/processes.js";
+import { eventually, hostProcess, isAlive, statusOf, withArgument } from "../support/processes.js";
 import { run, type Spec, skip, startTestService, type TestService } from "../support/service.js";
 import { CLASSES } from "./classes.js";
-import { makeFiles, SECRET, SHAPES, specOf, type Targets } from "./shapes.js";
+import { makeFiles, SECRET, SHAPES, type Shape, specOf, type Targets } from "./shapes.js";
 import type { Attack } from "./table.js";
 
 const isRoot = process.geteuid?.() === 0;
@@ -161,6 +161,40 @@ describe("attacks", function () {
       });
     });
   }
+
+  describe("whose success shows outside alone", () => {
+    const only = async (args: readonly string[], shape: Shape): Promise<void> => {
+      const targets = targetsOf(`${shape} alone ${args[0]}`);
+      await run(service.client, {
+        spec: specOf(shape, targets),
+        process: { argv: [guestPath("attack"), "--", ...args] },
+      });
+    };
+    const freely = async (args: readonly string[]): Promise<void> => {
+      await once(startProcess(guestPath("attack"), ["--", ...args], { stdio: "ignore" }), "exit");
+    };
+
+    it("leave no process behind", async () => {
+      for (const shape of SHAPES) {
+        const mark = `outlast-${process.pid}-${SHAPES.indexOf(shape)}`;
+        await only(["daemonize", mark, guestPath("attack")], shape);
+        assert.deepEqual(withArgument(mark), [], shape);
+      }
+      const mark = `outlast-${process.pid}`;
+      await freely(["daemonize", mark, guestPath("attack")]);
+      await eventually("the daemon runs", () => withArgument(mark).length > 0);
+      for (const { pid } of withArgument(mark)) process.kill(pid, "SIGKILL");
+      await eventually("the daemon ended", () => withArgument(mark).length === 0);
+    });
+
+    it("signal nobody by owning a descriptor", async () => {
+      await using victim = await hostProcess();
+      for (const shape of SHAPES) await only(["signal-by-owner", `${victim.pid}`], shape);
+      assert.ok(isAlive(victim.pid));
+      await freely(["signal-by-owner", `${victim.pid}`]);
+      await eventually("the signal came", () => !isAlive(victim.pid));
+    });
+  });
 
   describe("without a sandbox", () => {
     it("succeed where there is no sandbox, so that what keeps them inside is the sandbox", async () => {

@@ -59,7 +59,7 @@ const FILES: readonly Attack[] = [
   ...(arch === "x86_64" ? [onFiles("executing it by the loader", "execute-by-loader", "secret/program")] : []),
   { ...onFiles("leases on what it may read", "lease", "read/file") },
   { ...onFiles("notices of a directory", "directory-notice", "read") },
-  { ...onFiles("watching what it may not read", "inotify", "secret"), known: "watches are not judged yet" },
+  { ...onFiles("watching what it may not read", "inotify", "secret") },
   { ...onFiles("fanotify", "fanotify", "read") },
   plain("raising the limit of core files, which the kernel writes", "core-limit"),
   {
@@ -86,13 +86,11 @@ const METADATA: readonly Attack[] = METADATA_CALLS.flatMap((call): Attack[] => [
   {
     ...onFiles(`${call} of a file that is not granted`, call, "secret/file"),
     lacking: ["ENOSYS", "EOPNOTSUPP"],
-    known: "metadata calls are granted together with any writable tree",
   },
   {
     ...onFiles(`${call} of a file that it may only read`, call, "read/file"),
     lacking: ["ENOSYS", "EOPNOTSUPP"],
     granted: FILE_RULES_ONLY,
-    known: "metadata calls are granted together with any writable tree",
   },
 ]);
 
@@ -154,9 +152,10 @@ const NETWORK: readonly Attack[] = [
     (name): Attack => ({ ...connectBy(`datagrams by ${name}`, name), granted: ["all but one thing"] }),
   ),
   plain("binding a port", "bind", "127.0.0.1", "0"),
+  plain("listening on a port that was never bound", "listen-unbound"),
   {
-    ...plain("listening on a port that was never bound", "listen-unbound"),
-    known: "where Unix sockets may be made, listen is not judged by its socket yet",
+    what: "listening on a port that a dissolved connection left",
+    args: ({ openPort }) => ["listen-dissolved", "127.0.0.1", openPort],
   },
   plain("binding a port together with others", "steal-port", "127.0.0.1", "0"),
   socketOf("MPTCP", 2, 1, 262),
@@ -199,7 +198,6 @@ const onProcess = (what: string, name: string, ...more: readonly string[]): Atta
 });
 const oracle = (name: string): Attack => ({
   ...onProcess(`asking by ${name.replace("exists-by-", "")} whether there is a process`, name),
-  known: "calls that only ask are not judged yet",
 });
 
 const PROCESSES: readonly Attack[] = [

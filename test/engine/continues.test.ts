@@ -17,6 +17,9 @@ const SAFE: Readonly<Record<string, Readonly<Partial<Record<ContinueReason, stri
   "sandbox/handlers/path-act.ts": {
     kernel_decides: "the program's own Landlock layer refuses everything that is denied, whatever the call says then",
   },
+  "sandbox/handlers/processes.ts": {
+    registers_only: "the caller itself, or one of the sandbox, for a call that only asks or signals within its scope",
+  },
   "sandbox/handlers/registers.ts": {
     registers_only: "the verdict is on the number and the registers, which the kernel holds",
   },

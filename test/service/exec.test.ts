@@ -164,10 +164,10 @@ describe("exec", () => {
       assert.equal(await ask(inside, sandbox.pid), "ok");
       assert.equal(await ask(sandbox, inside.pid), "ok");
       for (const from of [inside, sandbox]) {
-        assert.equal(await ask(from, other.pid), "EPERM");
-        assert.equal(await ask(from, host.pid), "EPERM");
-        assert.equal(await ask(from, process.pid), "EPERM");
-        assert.equal(await ask(from, service.service.wardenPid), "EPERM");
+        assert.equal(await ask(from, other.pid), "ESRCH");
+        assert.equal(await ask(from, host.pid), "ESRCH");
+        assert.equal(await ask(from, process.pid), "ESRCH");
+        assert.equal(await ask(from, service.service.wardenPid), "ESRCH");
       }
       await inside.write(`kill -KILL ${sandbox.pid}\n`);
       assert.equal(await sandbox.exit(), "signal 9, self");

@@ -4,6 +4,20 @@
  */
 import { constants } from "node:os";
 import type { RegisterRule } from "../syscalls/table.js";
+import {
+  askPidTree,
+  askWhoTree,
+  changePidTree,
+  changeWhoTree,
+  clockTree,
+  IO_PRIORITY_WHO,
+  killTree,
+  limitTree,
+  OWNER_REQUESTS,
+  ownerTree,
+  PRIORITY_WHO,
+  type ProcessJudge,
+} from "./processes.js";
 import { ALLOW, NOTIFY, refuse, type Tree, whenAnyBit, whenAtLeast, whenEqual, whenOneOf, whenZero } from "./tree.js";
 
 /** The part of a filter's policy that registers can decide. */
@@ -16,7 +30,8 @@ export interface RegisterPolicy {
   readonly icmp: boolean;
   /** Unix sockets other than connected pairs. */
   readonly unix: boolean;
-  readonly listen: boolean;
+  /** `engine` where a socket that may not be bound could listen unbound, which the kernel does not judge. */
+  readonly listen: "allow" | "engine" | "refuse";
   /** Whatever can name where a message goes: left to the kernel, where no socket's messages can; or judged. */
   readonly sends: "allow" | "engine";
   /**
@@ -30,6 +45,7 @@ export interface RegisterPolicy {
   readonly openat2: boolean;
   /** Files in memory, which no process need map: nobody could tell how much of it one uses. */
   readonly memoryFiles: boolean;
+  readonly processes: ProcessJudge;
   /** Hands what a restore must inject to the engine instead of refusing it. */
   readonly checkpointable: boolean;
 }
@@ -43,11 +59,27 @@ const NO_ACCESS = refuse(EACCES);
 export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
   switch (rule) {
     case "bindListen":
-      return policy.listen ? ALLOW : NO_ACCESS;
+      return policy.listen === "allow" ? ALLOW : policy.listen === "engine" ? NOTIFY : NO_ACCESS;
+    case "askIoWho":
+      return askWhoTree(IO_PRIORITY_WHO, policy.processes);
+    case "askPid":
+      return askPidTree(policy.processes);
+    case "askWho":
+      return askWhoTree(PRIORITY_WHO, policy.processes);
+    case "changeIoWho":
+      return changeWhoTree(IO_PRIORITY_WHO, policy.processes);
+    case "changePid":
+      return changePidTree(policy.processes);
+    case "changeWho":
+      return changeWhoTree(PRIORITY_WHO, policy.processes);
+    case "clock":
+      return clockTree(policy.processes);
+    case "kill":
+      return killTree(policy.processes);
     case "clone":
       return whenAnyBit(0, CLONE_NAMESPACES, NOT_PERMITTED, ALLOW);
     case "fcntl":
-      return fcntlTree;
+      return ownerTree(policy.processes, fcntlTree);
     case "ioctl":
       return policy.metadata === "allow" ? deviceTree : inodeTree;
     case "metadata":
@@ -63,19 +95,12 @@ export function registerTree(rule: RegisterRule, policy: RegisterPolicy): Tree {
       return nodeTree(2);
     case "openat2":
       return policy.openat2 ? ALLOW : refuse(ENOSYS);
-    case "ownPid":
-      return whenEqual(0, 0, ALLOW, NOT_PERMITTED);
-    case "ownWho":
-      return ownTree(PRIO_PROCESS, PRIO_PGRP);
-    case "ownIoWho":
-      return ownTree(IOPRIO_WHO_PROCESS, IOPRIO_WHO_PGRP);
     case "personality":
       return whenOneOf(0, [0, QUERY_PERSONALITY], ALLOW, NOT_PERMITTED);
     case "prctl":
       return prctlTree(policy.checkpointable);
     case "prlimit64":
-      // Reading is allowed of any process, changing only of the caller.
-      return whenEqual(0, 0, ALLOW, whenZero(2, ALLOW, NOT_PERMITTED));
+      return limitTree(policy.processes);
     case "seccomp":
       return seccompTree;
     case "sendmmsg":
@@ -105,16 +130,6 @@ const CLONE_FILES = 0x400;
 const CLONE_SYSVSEM = 0x40000;
 /** NEWNS, NEWCGROUP, NEWUTS, NEWIPC, NEWUSER, NEWPID, NEWNET. NEWTIME has no bit in clone(2). */
 const CLONE_NAMESPACES = 0x7e020000;
-
-const PRIO_PROCESS = 0;
-const PRIO_PGRP = 1;
-const IOPRIO_WHO_PROCESS = 1;
-const IOPRIO_WHO_PGRP = 2;
-
-/** The caller or its group, by zero; PRIO_USER would reach every process of the user. */
-function ownTree(processWhich: number, groupWhich: number): Tree {
-  return whenEqual(1, 0, whenOneOf(0, [processWhich, groupWhich], ALLOW, NOT_PERMITTED), NOT_PERMITTED);
-}
 
 const QUERY_PERSONALITY = 0xffffffff;
 
@@ -203,7 +218,7 @@ const FS_IOC_FSSETXATTR = 0x401c5820;
 
 const deviceTree: Tree = whenOneOf(
   1,
-  [TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD],
+  [...OWNER_REQUESTS, TIOCSTI, TIOCLINUX, TIOCCONS, TIOCSETD],
   NOT_PERMITTED,
   whenAtLeast(1, SIOC_END, ALLOW, whenAtLeast(1, SIOC_FIRST, NOT_PERMITTED, ALLOW)),
 );

@@ -9,19 +9,24 @@ export type Arch = "x86_64" | "aarch64";
 
 /** Rules that judge a call by its registers; `../bpf/registers.ts` has one for each. */
 export type RegisterRule =
+  | "askIoWho"
+  | "askPid"
+  | "askWho"
   | "bindListen"
+  | "changeIoWho"
+  | "changePid"
+  | "changeWho"
+  | "clock"
   | "clone"
   | "fcntl"
   | "ioctl"
+  | "kill"
   | "metadata"
   | "metadataInMemory"
   | "memfd"
   | "mknod"
   | "mknodat"
   | "openat2"
-  | "ownPid"
-  | "ownWho"
-  | "ownIoWho"
   | "personality"
   | "prctl"
   | "prlimit64"
@@ -68,16 +73,14 @@ const ALLOWED: Readonly<Record<string, string>> = {
   memory: `mmap munmap mremap mprotect brk madvise msync mincore mlock mlock2 munlock mlockall munlockall
     remap_file_pages pkey_alloc pkey_free pkey_mprotect map_shadow_stack mseal membarrier mbind get_mempolicy
     set_mempolicy set_mempolicy_home_node`,
-  processes: `fork vfork execve execveat exit exit_group wait4 waitid getpid gettid getppid getpgid getpgrp getsid setsid
-    setpgid set_tid_address set_robust_list get_robust_list rseq arch_prctl times getrusage pidfd_open capget capset
+  processes: `fork vfork execve execveat exit exit_group wait4 waitid getpid gettid getppid getpgrp setsid
+    setpgid set_tid_address set_robust_list rseq arch_prctl times getrusage capget capset
     getuid geteuid getgid getegid getresuid getresgid getgroups setuid setgid setreuid setregid setresuid setresgid
     setfsuid setfsgid setgroups futex futex_waitv futex_wake futex_wait futex_requeue restart_syscall pause`,
-  signals: `rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait rt_sigqueueinfo rt_tgsigqueueinfo
-    rt_sigsuspend sigaltstack kill tkill tgkill pidfd_send_signal`,
-  time: `time gettimeofday clock_gettime clock_getres clock_nanosleep nanosleep alarm getitimer setitimer timer_create
-    timer_settime timer_gettime timer_getoverrun timer_delete`,
-  scheduling: `sched_yield rseq_slice_yield sched_getparam sched_getscheduler sched_get_priority_max
-    sched_get_priority_min sched_rr_get_interval sched_getaffinity sched_getattr getpriority ioprio_get getcpu getrlimit setrlimit`,
+  signals: `rt_sigaction rt_sigprocmask rt_sigreturn rt_sigpending rt_sigtimedwait     rt_sigsuspend sigaltstack pidfd_send_signal`,
+  time: `time gettimeofday nanosleep alarm getitimer setitimer     timer_settime timer_gettime timer_getoverrun timer_delete`,
+  scheduling: `sched_yield rseq_slice_yield sched_get_priority_max
+    sched_get_priority_min getcpu getrlimit setrlimit`,
   system: `uname sysinfo getrandom lsm_get_self_attr lsm_list_modules landlock_create_ruleset landlock_add_rule
     landlock_restrict_self uprobe uretprobe`,
   sockets: `connect bind accept accept4 getsockname getpeername getsockopt recvfrom recvmsg recvmmsg shutdown`,
@@ -111,6 +114,16 @@ const ABSENT: Readonly<Record<string, string>> = {
 };
 
 const JUDGED: Readonly<Record<RegisterRule, string>> = {
+  // They name a process, and their answers tell whether there is one.
+  askPid: `getpgid getsid get_robust_list pidfd_open tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo sched_getparam
+    sched_getscheduler sched_getaffinity sched_getattr sched_rr_get_interval`,
+  changePid: "sched_setparam sched_setscheduler sched_setaffinity sched_setattr migrate_pages move_pages",
+  askWho: "getpriority",
+  changeWho: "setpriority",
+  askIoWho: "ioprio_get",
+  changeIoWho: "ioprio_set",
+  kill: "kill",
+  clock: "clock_gettime clock_getres clock_nanosleep timer_create",
   bindListen: "listen",
   clone: "clone",
   fcntl: "fcntl",
@@ -124,9 +137,6 @@ const JUDGED: Readonly<Record<RegisterRule, string>> = {
   mknod: "mknod",
   mknodat: "mknodat",
   openat2: "openat2",
-  ownPid: "sched_setparam sched_setscheduler sched_setaffinity sched_setattr migrate_pages move_pages",
-  ownWho: "setpriority",
-  ownIoWho: "ioprio_set",
   personality: "personality",
   prctl: "prctl",
   prlimit64: "prlimit64",

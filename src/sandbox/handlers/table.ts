@@ -6,9 +6,11 @@ import type { EngineSandbox } from "../engine/sandbox.js";
 import type { CallCategory } from "../model.js";
 import { connectHandler } from "./connect.js";
 import { execveatHandler, execveHandler } from "./exec.js";
+import { listenHandler } from "./listen.js";
 import { metadataHandlers } from "./metadata.js";
 import { creatHandler, openatHandler, openFileHandler } from "./open.js";
 import { openActHandlers, pathActHandlers } from "./path-act.js";
+import { processHandlers } from "./processes.js";
 import { registersHandler } from "./registers.js";
 import { sendmmsgHandler, sendmsgHandler, sendtoHandler } from "./send.js";
 import { watchHandler } from "./watch.js";
@@ -44,6 +46,8 @@ const DECODED: Readonly<Record<string, Make>> = {
   inotify_add_watch: watchHandler,
   ...metadataHandlers,
   ...pathActHandlers,
+  listen: listenHandler,
+  ...processHandlers,
 };
 
 const CATEGORIES: Readonly<Record<CallCategory, readonly string[]>> = {

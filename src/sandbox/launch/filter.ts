@@ -57,6 +57,17 @@ const METADATA: Readonly<Record<MetadataPlan, "allow" | "refuse" | undefined>> =
   mediated: undefined,
 };
 
+/** A TCP socket that was never bound listens on a port of the kernel's choice, and Landlock does not look at that. */
+function listening(
+  { network: { bind } }: SandboxSpec,
+  network: NetworkPlan,
+  filterFlags: number,
+): FilterPolicy["listen"] {
+  if (bind.length === 0 && !network.unix) return "refuse";
+  const everyPort = bind.some(({ ports }) => ports.length === 0);
+  return !network.tcp || everyPort || filterFlags === 0 ? "allow" : "engine";
+}
+
 export function filterPolicyOf(
   spec: SandboxSpec,
   mediation: Mediation,
@@ -75,9 +86,10 @@ export function filterPolicyOf(
     icmp: network.icmp,
     unix: network.unix,
     sends: network.mediateSend ? "engine" : "allow",
-    listen: spec.network.bind.length > 0 || network.unix,
+    listen: listening(spec, network, filterFlags),
     metadata: METADATA[metadata] ?? unjudged(filterFlags, handled),
     watch: unjudged(filterFlags, handled),
+    processes: filterFlags === 0 ? "nobody" : "engine",
     checkpointable: spec.checkpointable,
     paths: denied?.by === "engine",
     holdOpen: mediation.holdOpen,

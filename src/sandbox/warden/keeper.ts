@@ -13,6 +13,8 @@ import {
   KEEPER_REQUEST,
   KEEPER_SEND,
 } from "../../native/abi.js";
+import type { PortRange } from "../model.js";
+import { encodePortRanges, encodeProcessChange, type ProcessChange } from "./process-change.js";
 
 /** Positive errno, or what the operation gave. */
 export type KeeperResult<T> = { readonly ok: true; readonly value: T } | { readonly ok: false; readonly errno: number };
@@ -117,8 +119,20 @@ export interface Keeper {
    * sent. Returns a way to give up.
    */
   send(message: OutgoingMessage, fds: readonly number[], done: (result: KeeperResult<number>) => void): () => void;
+  /**
+   * Makes a socket listen: one of the internet only on a port of these that it is bound to, else EACCES. `socket` is
+   * closed here.
+   */
+  listen(
+    socket: number,
+    backlog: number,
+    ports: readonly PortRange[],
+    done: (result: KeeperResult<undefined>) => void,
+  ): void;
   /** Signals every member of the sandbox, whatever its session, group or parent. */
   signalAll(signal: number, done: (result: KeeperResult<undefined>) => void): void;
+  /** ESRCH when the number names no process of the sandbox, whatever else it names. */
+  process(change: ProcessChange, done: (result: KeeperResult<undefined>) => void): void;
   /** Ends the keeper, and with it everything of the sandbox. */
   close(): void;
 }
@@ -328,6 +342,13 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
         done(reply.errno === 0 ? { ok: true, value: reply.flags } : { ok: false, errno: reply.errno }),
       );
       return () => cancel(id);
+    },
+    listen(socket, backlog, ports, done) {
+      const bytes = encodePortRanges(ports);
+      send({ op: KEEPER_OP.listen, id: ++lastId, mode: backlog >>> 0, bytes, fds: [socket] }, plain(done));
+    },
+    process(change, done) {
+      send({ op: KEEPER_OP.process, id: ++lastId, bytes: encodeProcessChange(change) }, plain(done));
     },
     signalAll(signal, done) {
       send({ op: KEEPER_OP.signal, id: ++lastId, signal }, plain(done));

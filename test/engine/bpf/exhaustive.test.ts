@@ -1,4 +1,4 @@
-/** Every filter that the compiler can make, over every number and the arguments that could make a difference. */
+/** The filters that the compiler can make, over every number and the arguments that could make a difference. */
 import assert from "node:assert/strict";
 import { BPF, DATA, type Instruction } from "../../../src/engine/bpf/assemble.js";
 import {
@@ -32,10 +32,11 @@ const VALUES: { readonly [Field in keyof FilterPolicy]: readonly FilterPolicy[Fi
   udp: [false, true],
   icmp: [false, true],
   unix: [false, true],
-  listen: [false, true],
+  listen: ["refuse", "engine", "allow"],
   sends: ["allow", "engine"],
   metadata: ["refuse", "engine", "allow"],
   watch: ["refuse", "engine", "allow"],
+  processes: ["nobody", "engine"],
   checkpointable: [false, true],
   memoryFiles: [false, true],
   paths: [false, true],
@@ -275,9 +276,17 @@ for (const arch of ["x86_64", "aarch64"] as const) {
   });
 }
 
+const NAMES_A_PROCESS = /kill$|sigqueueinfo$/;
+
 /** Notified for what the policy asked, and not only for what a restore injects. */
-function isHeldWhole(name: string, notified: readonly string[], { checkpointable }: FilterPolicy): boolean {
+function isHeldWhole(
+  name: string,
+  notified: readonly string[],
+  { checkpointable, notified: held }: FilterPolicy,
+): boolean {
   if (checkpointable && INJECTABLE.some(({ syscall }) => syscall === name)) return false;
+  // Whom it names is judged, and a descriptor of a process was judged when it was made.
+  if (NAMES_A_PROCESS.test(name) && !held.has(name)) return false;
   return notified.includes(name);
 }
 

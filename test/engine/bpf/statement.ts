@@ -26,7 +26,23 @@ const metadata =
   (mediated: Outcome): Statement =>
   (_, policy) =>
     policy.metadata === "allow" ? "allow" : policy.metadata === "refuse" ? EPERM : mediated;
-const ownPid: Statement = ({ low }) => (low(0) === 0 ? "allow" : EPERM);
+/** Whoever is named by a number other than zero, the engine knows; without it, asking is free and changing is not. */
+const other = (asks: boolean, { processes }: FilterPolicy): Outcome =>
+  processes === "engine" ? "notify" : asks ? "allow" : EPERM;
+const askPid: Statement = ({ low }, policy) => (low(0) === 0 ? "allow" : other(true, policy));
+const changePid: Statement = ({ low }, policy) => (low(0) === 0 ? "allow" : other(false, policy));
+const who =
+  (asks: boolean, ...kinds: readonly number[]): Statement =>
+  ({ low }, policy) =>
+    !oneOf(low(0), ...kinds) ? EPERM : low(1) === 0 ? "allow" : other(asks, policy);
+/** Negative numbers are clocks of CPU time: a process's number, complemented, above three bits. */
+const clock: Statement = ({ low }, policy) => {
+  const id = low(0) | 0;
+  if (id >= 0 || id >> 3 === -1) return "allow";
+  const isThread = (id & 4) !== 0;
+  const isDescriptor = (id & 3) === 3;
+  return isThread || isDescriptor ? "allow" : other(true, policy);
+};
 /** With a connect in it, or to wherever memory says. */
 const send =
   (flags: number): Statement =>
@@ -50,16 +66,18 @@ const PRCTL_GUARDED = [24, 28, 35, 77];
 const PRCTL_REFUSED = [62, 0x59616d61];
 
 export const STATEMENTS: Readonly<Record<string, Statement>> = {
-  listen: (_, { listen }) => (listen ? "allow" : EACCES),
+  listen: (_, { listen }) => (listen === "allow" ? "allow" : listen === "engine" ? "notify" : EACCES),
   clone: ({ low }) => (has(low(0), 0x7e020000) ? EPERM : "allow"),
   unshare: ({ low }) => ((low(0) & ~0x40600) === 0 ? "allow" : EPERM),
-  fcntl: ({ low }) => {
+  fcntl: ({ low }, policy) => {
+    if (low(1) === 8) return low(2) === 0 ? "allow" : other(true, policy);
+    if (low(1) === 15) return EPERM;
     if (low(1) === 1031) return low(2) > 65536 ? EPERM : "allow";
     return oneOf(low(1), 1024, 1026) ? EACCES : "allow";
   },
   ioctl: ({ low }, { metadata }) => {
     const request = low(1);
-    if (oneOf(request, 0x5412, 0x541c, 0x541d, 0x5423)) return EPERM;
+    if (oneOf(request, 0x5412, 0x541c, 0x541d, 0x5423, 0x8901, 0x8902)) return EPERM;
     if (oneOf(request, 0x40086602, 0x40046602, 0x401c5820)) return metadata === "allow" ? "allow" : EPERM;
     return request >= 0x8910 && request < 0x8c00 ? EPERM : "allow";
   },
@@ -67,14 +85,11 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
   mknodat: node(2),
   memfd_create: (_, { memoryFiles }) => (memoryFiles ? "allow" : ENOSYS),
   openat2: (_, { holdOpen, paths }) => (holdOpen === "none" && !paths ? "allow" : ENOSYS),
-  sched_setparam: ownPid,
-  sched_setscheduler: ownPid,
-  sched_setaffinity: ownPid,
-  sched_setattr: ownPid,
-  migrate_pages: ownPid,
-  move_pages: ownPid,
-  setpriority: ({ low }) => (low(1) === 0 && oneOf(low(0), 0, 1) ? "allow" : EPERM),
-  ioprio_set: ({ low }) => (low(1) === 0 && oneOf(low(0), 1, 2) ? "allow" : EPERM),
+  setpriority: who(false, 0, 1),
+  getpriority: who(true, 0, 1),
+  ioprio_set: who(false, 1, 2),
+  ioprio_get: who(true, 1, 2),
+  kill: ({ low }, policy) => (oneOf(low(0), 0, 0xffffffff) ? "allow" : other(true, policy)),
   personality: ({ low }) => (oneOf(low(0), 0, 0xffffffff) ? "allow" : EPERM),
   prctl: ({ low }, { checkpointable }) => {
     const option = low(0);
@@ -85,7 +100,7 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
     return PRCTL_FREE.has(option) ? "allow" : EINVAL;
   },
   // A pointer is null only when both halves are.
-  prlimit64: ({ low, high }) => (low(0) === 0 || (low(2) === 0 && high(2) === 0) ? "allow" : EPERM),
+  prlimit64: ({ low, high }, policy) => (low(0) === 0 ? "allow" : other(low(2) === 0 && high(2) === 0, policy)),
   seccomp: ({ low }) => (low(0) === 1 && has(low(1), 8) ? EBUSY : "allow"),
   sendmsg: send(2),
   sendmmsg: send(3),
@@ -117,6 +132,20 @@ export const STATEMENTS: Readonly<Record<string, Statement>> = {
   removexattrat: metadata(ENOSYS),
   file_setattr: metadata(ENOSYS),
   inotify_add_watch: (_, { watch }) => (watch === "allow" ? "allow" : watch === "engine" ? "notify" : EACCES),
+  ...Object.fromEntries(
+    `getpgid getsid get_robust_list pidfd_open tkill tgkill rt_sigqueueinfo rt_tgsigqueueinfo sched_getparam
+     sched_getscheduler sched_getaffinity sched_getattr sched_rr_get_interval`
+      .split(/\s+/)
+      .map((name) => [name, askPid] as const),
+  ),
+  ...Object.fromEntries(
+    "sched_setparam sched_setscheduler sched_setaffinity sched_setattr migrate_pages move_pages"
+      .split(" ")
+      .map((name) => [name, changePid] as const),
+  ),
+  ...Object.fromEntries(
+    "clock_gettime clock_getres clock_nanosleep timer_create".split(" ").map((name) => [name, clock] as const),
+  ),
   ...Object.fromEntries(
     `chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat setxattr lsetxattr
      fsetxattr removexattr lremovexattr fremovexattr`

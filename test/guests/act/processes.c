@@ -3,6 +3,8 @@
 #include "act.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -15,6 +17,7 @@
 #include <sys/syscall.h>
 #include <sys/uio.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 static int kill_process(int count, char **arguments)
@@ -146,6 +149,125 @@ static int setsid_double_fork(int count, char **arguments)
 	return 0;
 }
 
+static long set_affinity(pid_t pid)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(pid, sizeof(set), &set) < 0 ? -1 : sched_setaffinity(pid, sizeof(set), &set);
+}
+
+static long set_scheduler(pid_t pid)
+{
+	struct sched_param parameters = { 0 };
+
+	return sched_setscheduler(pid, SCHED_OTHER, &parameters) < 0 ? -1 : sched_setparam(pid, &parameters);
+}
+
+static long set_limit(pid_t pid)
+{
+	struct rlimit limit;
+
+	return prlimit(pid, RLIMIT_NOFILE, NULL, &limit) < 0 ? -1 : prlimit(pid, RLIMIT_NOFILE, &limit, NULL);
+}
+
+static long set_priority(pid_t pid)
+{
+	if (setpriority(PRIO_PROCESS, (id_t)pid, 1) < 0)
+		return -1;
+	errno = 0;
+	return getpriority(PRIO_PROCESS, (id_t)pid) == 1 && errno == 0 ? 0 : -1;
+}
+
+static long set_io_priority(pid_t pid)
+{
+	long value = syscall(SYS_ioprio_get, 1 /* IOPRIO_WHO_PROCESS */, pid);
+
+	return value < 0 ? -1 : syscall(SYS_ioprio_set, 1, pid, 2 << 13 | 5 /* best effort */);
+}
+
+static long ask_clock(pid_t pid)
+{
+	clockid_t clock;
+	struct timespec time;
+
+	errno = clock_getcpuclockid(pid, &clock);
+	return errno != 0 ? -1 : clock_gettime(clock, &time);
+}
+
+static long ask_group(pid_t pid)
+{
+	return getpgid(pid) < 0 ? -1 : getsid(pid);
+}
+
+static long ask_signal(pid_t pid)
+{
+	return kill(pid, 0);
+}
+
+/* Whoever is signalled about a descriptor. */
+static long own_descriptor(pid_t pid)
+{
+	int fds[2];
+
+	return pipe(fds) < 0 ? -1 : fcntl(fds[0], F_SETOWN, pid);
+}
+
+static pid_t other_thread;
+static int thread_ready[2];
+
+static void *be_a_thread(void *unused)
+{
+	(void)unused;
+	other_thread = (pid_t)syscall(SYS_gettid);
+	if (write(thread_ready[1], "x", 1) == 1)
+		while (pause() < 0)
+			;
+	return NULL;
+}
+
+/*
+ * Calls that name a process, each for a number: "self", "thread" (another of its own), "child", or a number. Prints a line
+ * for each call.
+ */
+static int by_number(int count, char **arguments)
+{
+	static const struct {
+		const char *name;
+		long (*run)(pid_t pid);
+	} calls[] = {
+		{ "affinity", set_affinity },       { "scheduler", set_scheduler }, { "limit", set_limit },
+		{ "priority", set_priority },       { "io-priority", set_io_priority },
+		{ "clock", ask_clock },             { "group", ask_group },         { "signal", ask_signal },
+		{ "descriptor", own_descriptor },
+	};
+	pid_t pid = atoi(arguments[0]);
+	pid_t child = 0;
+	pthread_t thread;
+	char byte;
+
+	(void)count;
+	if (strcmp(arguments[0], "self") == 0)
+		pid = getpid();
+	if (strcmp(arguments[0], "thread") == 0) {
+		if (pipe(thread_ready) < 0 || pthread_create(&thread, NULL, be_a_thread, NULL) != 0 ||
+		    read(thread_ready[0], &byte, 1) != 1)
+			return report(-1);
+		pid = other_thread;
+	}
+	if (strcmp(arguments[0], "child") == 0) {
+		pid = child = fork();
+		while (child == 0)
+			pause();
+	}
+	for (size_t i = 0; i < sizeof(calls) / sizeof(calls[0]); i++) {
+		printf("%s ", calls[i].name);
+		report(calls[i].run(pid));
+	}
+	if (child > 0)
+		kill(child, SIGKILL);
+	return 0;
+}
+
 static int sleep_for_good(int count, char **arguments)
 {
 	(void)count;
@@ -250,6 +372,7 @@ const struct act process_acts[] = {
 	{ "clone-newns", 0, clone_newns },
 	{ "clone-newuser", 0, clone_newuser },
 	{ "setsid-double-fork", 0, setsid_double_fork },
+	{ "by-number", 1, by_number },
 	{ "sleep", 0, sleep_for_good },
 	{ "exit", 1, exit_with },
 	{ "fork-many", 1, fork_many },

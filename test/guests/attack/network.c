@@ -247,6 +247,19 @@ static long listen_unbound(char **arguments)
 	return fd < 0 ? -1 : listen(fd, 1);
 }
 
+/* A connection gives a socket a port, which it keeps in its name when it is dissolved. */
+static long listen_dissolved(char **arguments)
+{
+	union address address;
+	struct sockaddr none = { .sa_family = AF_UNSPEC };
+	socklen_t length = parse(arguments, &address);
+	int fd = make_socket(&address, SOCK_STREAM, 0);
+
+	if (fd < 0 || connect(fd, &address.any, length) < 0 || connect(fd, &none, sizeof(none)) < 0)
+		return -1;
+	return listen(fd, 1);
+}
+
 /* Family, type and protocol by number. */
 static long any_socket(char **arguments)
 {
@@ -311,7 +324,7 @@ static long unix_bind(char **arguments)
 	socklen_t length = parse_local(arguments[0], &address);
 	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-	return fd < 0 ? -1 : bind(fd, &address.any, length);
+	return fd < 0 || bind(fd, &address.any, length) < 0 ? -1 : listen(fd, 1);
 }
 
 const struct attack network_attacks[] = {
@@ -333,6 +346,7 @@ const struct attack network_attacks[] = {
 	{ "bind", 2, bind_tcp },
 	{ "steal-port", 2, steal_port },
 	{ "listen-unbound", 0, listen_unbound },
+	{ "listen-dissolved", 2, listen_dissolved },
 	{ "socket", 3, any_socket },
 	{ "socketpair", 3, any_pair },
 	{ "unix-connect", 1, unix_connect },

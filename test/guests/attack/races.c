@@ -24,7 +24,7 @@
 
 /* At least so many tries, and so long: the other thread must have had its share of a busy machine. */
 #define TRIES 300
-#define TRY_MS 150
+#define TRY_MS 300
 
 /* Two values of one piece of memory, which a thread writes in turn until it is told to stop. */
 static struct {
@@ -70,6 +70,7 @@ static long run_race(void *(*flip)(void *), long (*try_once)(char **), char **ar
 		won = try_once(arguments);
 		if (won < 0)
 			error = errno;
+		sched_yield();
 	}
 	atomic_store(&race.stop, 1);
 	pthread_join(thread, NULL);
