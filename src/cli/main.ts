@@ -45,6 +45,10 @@ function buildProgram(): Command {
     .option("--spec <file>", "start from a SandboxSpec in TOML or JSON")
     .option("-p, --profile <name>", "start from a profile that was saved under this name")
     .option("--detach", "leave it running on the service and print its id (needs --address)")
+    .option(
+      "--explain",
+      "before running, say on standard error which mechanism enforces what and which calls are notified",
+    )
     .option("--json", "at the end, write one JSON object with exit, usage and sandbox id to standard error")
     .argument("<program...>", "program and arguments, after --")
     .passThroughOptions()

@@ -12,6 +12,7 @@ import { Exit, UsageError } from "./failure.js";
 import { createSharedInput, passOutputUnchanged, type SharedInput } from "./input.js";
 import { linkOf } from "./links.js";
 import { writeJsonLine } from "./output.js";
+import { explainPlan } from "./plan.js";
 import { openProfiles, readProfile } from "./profile-store.js";
 import { createOutputGate, type OutputGate, type Prompter } from "./prompter.js";
 import { buildProcess, buildSpec, type PolicyOptions, type ProcessOptions } from "./run-spec.js";
@@ -27,6 +28,7 @@ export interface RunOptions extends PolicyOptions, ProcessOptions {
   readonly spec?: string;
   readonly profile?: string;
   readonly detach?: boolean;
+  readonly explain?: boolean;
   readonly json?: boolean;
   readonly tty?: boolean;
 }
@@ -54,11 +56,12 @@ export async function run(argv: readonly string[], options: RunOptions): Promise
     stdin: !detach && options.answers !== "-",
   });
   const signals = createSignalRoute(process, (status) => process.exit(status));
-  const status = await withConnection(connectOrEmbed(options.address), (connection) =>
-    detach
+  const status = await withConnection(connectOrEmbed(options.address), async (connection) => {
+    if (options.explain === true) await explainPlan(connection, spec, processSpec, options.json === true);
+    return detach
       ? runDetached(connection, spec, processSpec)
-      : runAttended(connection, spec, processSpec, terminal, signals, { ...options, ask }),
-  );
+      : runAttended(connection, spec, processSpec, terminal, signals, { ...options, ask });
+  });
   throw new Exit(status);
 }
 

@@ -6,6 +6,7 @@ import { connectTo, withConnection } from "./connection.js";
 import { formatDurationMs, parseDurationMs } from "./duration.js";
 import { describeExit } from "./exit-status.js";
 import { writeJsonLine } from "./output.js";
+import { describePlan } from "./plan.js";
 import { clipped, printable, quoted } from "./printable.js";
 import { keyAndValue } from "./run-spec.js";
 import { parseSignal } from "./signals.js";
@@ -132,16 +133,7 @@ export function describeSandbox(sandbox: Sandbox, style: Style): string {
     "protections",
     Object.entries(sandbox.protections).map(([name, state]) => `${name.padEnd(20)} ${paintedProtection(state, style)}`),
   );
-  section(
-    "enforced by",
-    Object.entries(plan?.mechanisms ?? {}).map(
-      ([rule, mechanism]) => `${printable(rule).padEnd(36)} ${printable(mechanism)}`,
-    ),
-  );
-  section(
-    "notified of",
-    plan === undefined || plan.notifiedSyscalls.length === 0 ? [] : [plan.notifiedSyscalls.join(" ")],
-  );
+  lines.push(...describePlan(sandbox, style));
   section(
     "launch",
     (plan?.stages ?? []).map(

@@ -55,6 +55,29 @@ describe("sandgate run", function () {
     assert.ok(!existsSync(join(directory.path, "outside")));
   });
 
+  it("explains before it runs which mechanism enforces what, and which calls are notified", async () => {
+    const args = ["run", "--explain", "--read", "/etc", "--net-allow", "tcp://127.0.0.1:80-90"];
+    const { status, stdout, stderr } = await sandgate([...args, "--", "sh", "-c", "echo ran >&2; echo out"]);
+    assert.deepEqual({ status, stdout }, { status: 0, stdout: "out\n" });
+    assert.match(stderr, /^enforced by\n {2}RULE +VALUE +MECHANISM\n/);
+    assert.match(stderr, /spec\.filesystem\.readable\[0\] +\/etc +landlock\n/);
+    assert.match(stderr, /spec\.network\.allow\[0\] +.*127\.0\.0\.1.* +engine/);
+    assert.match(stderr, /notified of \d+ calls, in some forms\n(?: .*)*connect[\s\S]*\nran\n$/);
+    const machine = await sandgate([...args, "--json", "--", "true"]);
+    const [first = "", last = ""] = machine.stderr.trimEnd().split("\n");
+    const { plan, protections } = JSON.parse(first) as {
+      plan: { mechanisms: Record<string, string>; notifiedSyscalls: string[] };
+      protections: Record<string, string>;
+    };
+    assert.equal(plan.mechanisms["spec.filesystem.readable[0]"], "landlock");
+    assert.ok(plan.notifiedSyscalls.includes("connect") && !plan.notifiedSyscalls.includes("openat"));
+    assert.ok("landlock_fs" in protections);
+    assert.equal((JSON.parse(last) as { status: number }).status, 0);
+    const refused = await sandgate(["run", "--explain", "--spec", "/nowhere", "--", "true"]);
+    assert.equal(refused.status, 125);
+    assert.doesNotMatch(refused.stderr, /enforced by/);
+  });
+
   it("keeps a program from what --deny names, below what --read and --write grant", async () => {
     using directory = temporaryDirectory();
     mkdirSync(join(directory.path, "keys"));

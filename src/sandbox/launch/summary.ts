@@ -1,5 +1,6 @@
 /** Says for each rule of a spec which mechanism enforces it. */
 import type { FilterPolicy } from "../../engine/bpf/filter.js";
+import { syscallRows } from "../../engine/syscalls/table.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
 import type { DeniedPlan } from "./denied.js";
@@ -77,5 +78,21 @@ export function mechanismsOf(
   if (limits.openFiles > 0) found.set("spec.limits.open_files", "rlimit, per process");
   for (const [field, mechanism] of planned.mechanisms) found.set(`spec.limits.${field}`, mechanism);
   if (mediation.holdOpen === "writes") found.set("opens for reading", "landlock, not notified");
+  found.set("signals to other processes", "landlock");
+  found.set(
+    "processes named by number",
+    filter.processes === "engine"
+      ? "engine; none is there outside of the sandbox"
+      : "seccomp: only the caller can be changed",
+  );
+  found.set("system calls", describeCalls(filter));
+  found.set("capabilities", "none in any set");
   return new Map([...found].filter(([, mechanism]) => mechanism !== ""));
+}
+
+/** How many calls of the table pass as they are, by their registers, or not at all. */
+function describeCalls({ arch }: FilterPolicy): string {
+  const counts = { allow: 0, registers: 0, errno: 0 };
+  for (const { treatment } of syscallRows(arch)) counts[treatment.kind]++;
+  return `seccomp: ${counts.allow} pass, ${counts.registers} by their registers; ${counts.errno} and unknown ones do not`;
 }
