@@ -5,6 +5,7 @@ import { filesBench } from "./files.js";
 import { heldBench } from "./held.js";
 import { launchBench } from "./launch.js";
 import { notifyBench } from "./notify.js";
+import { programsBench } from "./programs.js";
 import { redisBench } from "./redis.js";
 import { formatRow, type Row, TABLE_HEAD } from "./report.js";
 import { sleepingBench } from "./sleeping.js";
@@ -16,6 +17,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Row[]>>> = {
   exec: execBench,
   files: filesBench,
   connects: connectsBench,
+  programs: programsBench,
   redis: redisBench,
   sleeping: sleepingBench,
 };
