@@ -9,6 +9,7 @@ import { programsBench } from "./programs.js";
 import { redisBench } from "./redis.js";
 import { formatRow, type Row, TABLE_HEAD } from "./report.js";
 import { sleepingBench } from "./sleeping.js";
+import { watchBench } from "./watch.js";
 
 const BENCHES: Readonly<Record<string, () => Promise<Row[]>>> = {
   launch: launchBench,
@@ -20,6 +21,7 @@ const BENCHES: Readonly<Record<string, () => Promise<Row[]>>> = {
   programs: programsBench,
   redis: redisBench,
   sleeping: sleepingBench,
+  watch: watchBench,
 };
 
 const wanted = process.argv.slice(2);

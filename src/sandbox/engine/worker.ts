@@ -24,6 +24,9 @@ import { createJudge, createNetworkJudge, type EngineSandbox, type GrantEvents }
 const MESSAGES_PER_TURN = 1024;
 /** Uses of grants are told to the main thread no more often than this. */
 const USES_DELAY_MS = 100;
+/** Records of settled calls are told together: waking the main thread costs more than making one. */
+const RECORDS_TOGETHER = 64;
+const RECORDS_DELAY_MS = 2;
 /** Longest that killed processes are waited for; a task that hangs in the kernel must not keep a sandbox for ever. */
 const DYING_MS = 5000;
 /** Longest that the start of a program is kept back where it may be. */
@@ -57,8 +60,18 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
     ended: (grantId) => post({ kind: "grant_ended", grantId }),
   };
 
+  /** Records in the outbox, which nobody waits for: alone, they go when they are many, or a moment later. */
+  let records = 0;
+  let recordsAreDue = false;
+
   const post = (message: FromEngine): void => {
     outbox.push(message);
+    if (message.kind !== "automatic") return;
+    records += 1;
+    if (records > 1) return;
+    loop.after(RECORDS_DELAY_MS, () => {
+      recordsAreDue = true;
+    });
   };
 
   const arch = archFromNode(process.arch);
@@ -84,12 +97,15 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       onWake: takeMessages,
       onTurnEnd() {
         if (outbox.length === 0) return;
+        if (outbox.length === records && records < RECORDS_TOGETHER && !recordsAreDue) return;
         port.postMessage(outbox);
         outbox = [];
+        records = 0;
+        recordsAreDue = false;
       },
     },
   });
-  const records = createRecords({
+  const settledCalls = createRecords({
     post,
     after: (delayMs, act) => void loop.after(delayMs, act),
     taken: new Int32Array(start.recordsTaken),
@@ -98,7 +114,7 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
   const mediator = createMediator({
     loop,
     tasks: createTasks(library),
-    records,
+    records: settledCalls,
     tracer: createTracer(loop, start.tracerFd),
     report: ({ sandboxId }, message) => post({ kind: "error", sandboxId, message, stack: "" }),
     holds: {

@@ -2,8 +2,9 @@ import { create, toBinary } from "@bufbuild/protobuf";
 import { EventSchema, WatchResponseSchema } from "../../gen/sandgate/v1/watch_pb.js";
 import type { JournalEntry } from "../../sandbox/journal/entry.js";
 import type { WatchBatch } from "../../sandbox/journal/watch.js";
-import type { CallEncoder } from "./call-encoder.js";
+import { type CallEncoder, EVENTS_KEPT } from "./call-encoder.js";
 import { batchToProto } from "./event.js";
+import { createKept, type Kept } from "./kept.js";
 import { compileMask, type Mask, maskKey, writeMasked } from "./mask.js";
 import { createWriter } from "./writer.js";
 
@@ -22,24 +23,43 @@ export interface BatchEncoders {
 const watchResponse = { events: 1 };
 const event = { count: 5 };
 
+/** Batches kept for watchers that come to the same place a little later. */
+const BATCHES_KEPT = 64;
+
 /** What the watchers with one mask share. */
 interface Shared {
-  readonly mask: Mask;
-  readonly events: WeakMap<JournalEntry, Uint8Array>;
+  /** Undefined: all is wanted. */
+  readonly mask: Mask | undefined;
+  readonly counts: boolean;
+  readonly batches: ({ readonly events: readonly JournalEntry[]; readonly bytes: Uint8Array } | undefined)[];
+  readonly events: Kept<JournalEntry>;
   users: number;
 }
 
 export function createBatchEncoders(encoder: CallEncoder): BatchEncoders {
-  const masked = new Map<string, Shared>();
+  const sharing = new Map<string, Shared>();
   const writer = createWriter();
 
-  function encode(batch: WatchBatch, fieldsOf: (entry: JournalEntry) => Uint8Array, counts: boolean): Uint8Array {
-    // Encoded before the batch: the writers are shared.
-    const events = batch.events.map(fieldsOf);
+  function encode(batch: WatchBatch, shared: Shared): Uint8Array {
+    const events = eventsOf(batch, shared);
+    const rest = toBinary(WatchResponseSchema, create(WatchResponseSchema, batchToProto(batch)));
+    return events === undefined ? rest : Buffer.concat([events, rest]);
+  }
+
+  /** The `events` of a batch, made once for all watchers that are at the same place. */
+  function eventsOf({ events, counts }: WatchBatch, shared: Shared): Uint8Array | undefined {
+    const [first] = events;
+    const last = events.at(-1);
+    if (first === undefined || last === undefined) return undefined;
+    const slot = Math.floor(first.sequence / 64) % BATCHES_KEPT;
+    const known = shared.batches[slot];
+    if (counts.size === 0 && known !== undefined && isSame(known.events, events)) return known.bytes;
+    // Encoded before the batch: the writer is shared.
+    const encoded = events.map((entry) => eventOf(shared, entry));
     writer.reset();
-    for (const [index, entry] of batch.events.entries()) {
-      const fields = events[index] as Uint8Array;
-      const count = counts ? (batch.counts.get(entry) ?? 1) : 1;
+    for (const [index, entry] of events.entries()) {
+      const fields = encoded[index] as Uint8Array;
+      const count = shared.counts ? (counts.get(entry) ?? 1) : 1;
       if (count === 1) writer.embed(watchResponse.events, fields);
       else
         writer.message(watchResponse.events, () => {
@@ -47,41 +67,49 @@ export function createBatchEncoders(encoder: CallEncoder): BatchEncoders {
           writer.uint(event.count, count);
         });
     }
-    writer.raw(toBinary(WatchResponseSchema, create(WatchResponseSchema, batchToProto(batch))));
-    return writer.take();
+    const bytes = writer.take();
+    if (counts.size === 0) shared.batches[slot] = { events, bytes };
+    return bytes;
   }
 
-  function sharedOf(mask: Mask): { readonly key: string; readonly shared: Shared } {
-    const key = maskKey(mask);
-    const shared = masked.get(key) ?? { mask, events: new WeakMap(), users: 0 };
-    masked.set(key, shared);
-    return { key, shared };
-  }
-
-  function maskedEvent({ mask, events }: Shared, entry: JournalEntry): Uint8Array {
+  function eventOf({ mask, events }: Shared, entry: JournalEntry): Uint8Array {
+    const whole = encoder.event(entry);
+    if (mask === undefined) return whole;
     const known = events.get(entry);
     if (known !== undefined) return known;
-    const whole = encoder.event(entry);
     writer.reset();
     writeMasked(writer, mask, whole);
-    const fields = writer.take();
-    events.set(entry, fields);
-    return fields;
+    return events.set(entry, writer.take());
   }
 
   return {
     open(paths) {
       const mask = compileMask(EventSchema, paths, "read_mask");
-      if (mask === undefined) return { encode: (batch) => encode(batch, encoder.event, true), [Symbol.dispose]() {} };
-      const { key, shared } = sharedOf(mask);
+      const key = mask === undefined ? "" : maskKey(mask);
+      const shared = sharing.get(key) ?? share(mask);
+      sharing.set(key, shared);
       shared.users += 1;
       return {
-        encode: (batch) => encode(batch, (entry) => maskedEvent(shared, entry), mask.has(event.count)),
+        encode: (batch) => encode(batch, shared),
         [Symbol.dispose]() {
           shared.users -= 1;
-          if (shared.users === 0 && masked.get(key) === shared) masked.delete(key);
+          if (shared.users === 0) sharing.delete(key);
         },
       };
     },
   };
+}
+
+function share(mask: Mask | undefined): Shared {
+  return {
+    mask,
+    counts: mask === undefined || mask.has(event.count),
+    batches: [],
+    events: createKept(EVENTS_KEPT, ({ sequence }) => sequence),
+    users: 0,
+  };
+}
+
+function isSame(one: readonly JournalEntry[], other: readonly JournalEntry[]): boolean {
+  return one.length === other.length && one.every((entry, index) => entry === other[index]);
 }

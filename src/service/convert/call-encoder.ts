@@ -8,8 +8,9 @@ import type { EventBody, Fallback, HeldCall, TaskInfo } from "../../sandbox/mode
 import { categories, integrities, transports } from "./common.js";
 import { type ExtraFields, fileOperations, networkOperations, verdictOf } from "./decision.js";
 import { eventToProto, sources } from "./event.js";
+import { createKept } from "./kept.js";
 import { fallbackToProto } from "./spec.js";
-import { createWriter } from "./writer.js";
+import { createWriter, type Writer } from "./writer.js";
 
 /**
  * Encodes what is sent for each held call: the question, and the events about it. A call is encoded once for all
@@ -53,89 +54,103 @@ const execCall = { program: 1, argv: 2, argvCut: 3, interpreters: 6 };
 const networkCall = { operation: 1, transport: 2, address: 3, size: 5 };
 const socketAddress = { ip: 1, unixPath: 2, port: 3 };
 
+/** Events and calls whose bytes are kept for the next who is told of them. Who is further behind has them made anew. */
+export const EVENTS_KEPT = 4096;
+const CALLS_KEPT = 1024;
+
 export function createCallEncoder(): CallEncoder {
   const inner = createWriter();
   const outer = createWriter();
   /** Fields of a call that are the same for everyone who is told of it. */
-  const bodies = new WeakMap<HeldCall, Uint8Array>();
+  const bodies = createKept<HeldCall>(CALLS_KEPT, ({ holdId }) => holdId);
+  const events = createKept<JournalEntry>(EVENTS_KEPT, ({ sequence }) => sequence);
   const fallbacks = new WeakMap<Fallback, Uint8Array>();
-  const events = new WeakMap<JournalEntry, Uint8Array>();
+  /** Most calls are of the same task as the one before. */
+  let lastTask: { readonly task: TaskInfo; readonly fields: Uint8Array } | undefined;
 
-  function kept<Key extends object>(
-    cache: WeakMap<Key, Uint8Array>,
-    key: Key,
-    encode: (key: Key) => Uint8Array,
-  ): Uint8Array {
-    const known = cache.get(key);
-    if (known !== undefined) return known;
-    const encoded = encode(key);
-    cache.set(key, encoded);
-    return encoded;
+  function taskFields(task: TaskInfo): Uint8Array {
+    if (lastTask !== undefined && isSameTask(lastTask.task, task)) return lastTask.fields;
+    inner.reset();
+    inner.text(taskInfo.sandboxId, task.sandboxId);
+    inner.text(taskInfo.processId, task.processId);
+    inner.uint(taskInfo.pid, task.pid);
+    inner.uint(taskInfo.tid, task.tid);
+    inner.uint(taskInfo.ppid, task.ppid);
+    inner.uint(taskInfo.startTicks, task.startTicks);
+    inner.osString(taskInfo.executable, task.executable);
+    inner.osString(taskInfo.command, task.command);
+    const fields = inner.take();
+    lastTask = { task, fields };
+    return fields;
   }
 
-  function writeTask(writer: typeof inner, field: number, task: TaskInfo): void {
-    writer.message(field, () => {
-      writer.text(taskInfo.sandboxId, task.sandboxId);
-      writer.text(taskInfo.processId, task.processId);
-      writer.uint(taskInfo.pid, task.pid);
-      writer.uint(taskInfo.tid, task.tid);
-      writer.uint(taskInfo.ppid, task.ppid);
-      writer.uint(taskInfo.startTicks, task.startTicks);
-      writer.osString(taskInfo.executable, task.executable);
-      writer.osString(taskInfo.command, task.command);
-    });
+  function fallbackFields(fallback: Fallback): Uint8Array {
+    const known = fallbacks.get(fallback);
+    if (known !== undefined) return known;
+    const fields = toBinary(FallbackSchema, create(FallbackSchema, fallbackToProto(fallback)));
+    fallbacks.set(fallback, fields);
+    return fields;
+  }
+
+  function bodyOf(call: HeldCall): Uint8Array {
+    return bodies.get(call) ?? bodies.set(call, encodeBody(call));
   }
 
   function encodeBody(call: HeldCall): Uint8Array {
+    const task = taskFields(call.task);
     inner.reset();
-    inner.uint(heldCall.holdId, call.holdId);
-    writeTask(inner, heldCall.task, call.task);
-    inner.text(heldCall.syscall, call.syscall);
-    inner.uint(heldCall.category, categories[call.category]);
-    inner.uint(heldCall.integrity, integrities[call.integrity]);
-    if (call.detail.kind === "raw") inner.fixed64(heldCall.args, call.args);
-    inner.uint(heldCall.number, call.number);
-    inner.uint(heldCall.arch, call.arch);
-    inner.time(heldCall.time, call.timeMs);
-    inner.text(heldCall.rule, call.rule);
-    writeDetail(call);
+    writeBody(inner, call, task);
     return inner.take();
   }
 
-  function writeDetail({ detail }: HeldCall): void {
+  function writeBody(writer: Writer, call: HeldCall, task: Uint8Array): void {
+    writer.uint(heldCall.holdId, call.holdId);
+    writer.embed(heldCall.task, task);
+    writer.text(heldCall.syscall, call.syscall);
+    writer.uint(heldCall.category, categories[call.category]);
+    writer.uint(heldCall.integrity, integrities[call.integrity]);
+    if (call.detail.kind === "raw") writer.fixed64(heldCall.args, call.args);
+    writer.uint(heldCall.number, call.number);
+    writer.uint(heldCall.arch, call.arch);
+    writer.time(heldCall.time, call.timeMs);
+    writer.text(heldCall.rule, call.rule);
+    writeDetail(writer, call);
+  }
+
+  function writeDetail(writer: Writer, { detail }: HeldCall): void {
     switch (detail.kind) {
       case "file":
-        inner.message(heldCall.file, () => {
-          inner.osString(fileCall.path, detail.path);
-          inner.uint(fileCall.operation, fileOperations[detail.operation]);
-          inner.uint(fileCall.flags, detail.flags >>> 0);
-          inner.uint(fileCall.mode, detail.mode >>> 0);
-          inner.bool(fileCall.exists, detail.exists);
+        writer.message(heldCall.file, () => {
+          writer.osString(fileCall.path, detail.path);
+          writer.uint(fileCall.operation, fileOperations[detail.operation]);
+          writer.uint(fileCall.flags, detail.flags >>> 0);
+          writer.uint(fileCall.mode, detail.mode >>> 0);
+          writer.bool(fileCall.exists, detail.exists);
         });
         return;
       case "exec":
-        inner.message(heldCall.exec, () => {
-          inner.osString(execCall.program, detail.program);
-          for (const argument of detail.argv) inner.osString(execCall.argv, argument);
-          inner.bool(execCall.argvCut, detail.argvCut);
-          for (const interpreter of detail.interpreters) inner.osString(execCall.interpreters, interpreter);
+        writer.message(heldCall.exec, () => {
+          writer.osString(execCall.program, detail.program);
+          for (const argument of detail.argv) writer.osString(execCall.argv, argument);
+          writer.bool(execCall.argvCut, detail.argvCut);
+          for (const interpreter of detail.interpreters) writer.osString(execCall.interpreters, interpreter);
         });
         return;
       case "network":
-        inner.message(heldCall.network, () => {
-          inner.uint(networkCall.operation, networkOperations[detail.operation]);
-          inner.uint(networkCall.transport, transports[detail.transport]);
-          inner.message(networkCall.address, () => {
+        writer.message(heldCall.network, () => {
+          writer.uint(networkCall.operation, networkOperations[detail.operation]);
+          writer.uint(networkCall.transport, transports[detail.transport]);
+          writer.message(networkCall.address, () => {
             const { address } = detail;
             if (address.kind === "ip") {
               // Members of a oneof are written even when empty.
-              inner.embed(socketAddress.ip, address.ip);
-              inner.uint(socketAddress.port, address.port);
+              writer.embed(socketAddress.ip, address.ip);
+              writer.uint(socketAddress.port, address.port);
             } else if (address.kind === "unix") {
-              inner.embed(socketAddress.unixPath, address.path);
+              writer.embed(socketAddress.unixPath, address.path);
             }
           });
-          inner.uint(networkCall.size, detail.size);
+          writer.uint(networkCall.size, detail.size);
         });
         return;
       case "raw":
@@ -149,16 +164,14 @@ export function createCallEncoder(): CallEncoder {
     { call, timeLeftMs, waiting, attempt, fallback }: DeliveredCall,
     { args }: ExtraFields,
   ): void {
-    const body = kept(bodies, call, encodeBody);
-    const fallbackFields = kept(fallbacks, fallback, (value) =>
-      toBinary(FallbackSchema, create(FallbackSchema, fallbackToProto(value))),
-    );
+    const body = bodyOf(call);
+    const fallbackBytes = fallbackFields(fallback);
     outer.message(heldCallBatch.calls, () => {
       outer.raw(body);
       outer.time(heldCall.timeLeft, timeLeftMs);
       outer.uint(heldCall.waiting, waiting);
       outer.uint(heldCall.attempt, attempt);
-      outer.embed(heldCall.fallback, fallbackFields);
+      outer.embed(heldCall.fallback, fallbackBytes);
       if (args && call.detail.kind !== "raw") outer.fixed64(heldCall.args, call.args);
     });
   }
@@ -175,18 +188,17 @@ export function createCallEncoder(): CallEncoder {
     { sequence, event: { timeMs, sandboxId, task } }: JournalEntry,
     body: EventBody & { kind: "call_held" | "call_settled" },
   ): void {
-    const call = kept(bodies, body.call, encodeBody);
     outer.uint(event.sequence, sequence);
     outer.time(event.time, timeMs);
     outer.text(event.sandboxId, sandboxId);
-    if (task !== undefined) writeTask(outer, event.task, task);
+    if (task !== undefined) outer.embed(event.task, taskFields(task));
     if (body.kind === "call_held") {
-      outer.message(event.callHeld, () => outer.embed(callHeld.call, call));
+      outer.message(event.callHeld, () => outer.embed(callHeld.call, bodyOf(body.call)));
       return;
     }
     const verdict = verdictOf(body);
     outer.message(event.callSettled, () => {
-      outer.embed(callSettled.call, call);
+      writeSettledCall(body.call);
       if (verdict !== undefined) {
         outer.embed(callSettled.verdict, toBinary(VerdictSchema, create(VerdictSchema, verdict)));
       }
@@ -194,6 +206,17 @@ export function createCallEncoder(): CallEncoder {
       outer.text(callSettled.sourceName, body.sourceName);
       outer.duration(callSettled.held, body.heldMs);
     });
+  }
+
+  /** Nobody is told of a call after this: what was kept of it is used, and nothing more is kept. */
+  function writeSettledCall(call: HeldCall): void {
+    const known = bodies.get(call);
+    if (known !== undefined) {
+      outer.embed(callSettled.call, known);
+      return;
+    }
+    const task = taskFields(call.task);
+    outer.message(callSettled.call, () => writeBody(outer, call, task));
   }
 
   return {
@@ -204,6 +227,20 @@ export function createCallEncoder(): CallEncoder {
       });
       return outer.take();
     },
-    event: (entry) => kept(events, entry, encodeEvent),
+    event: (entry) => events.get(entry) ?? events.set(entry, encodeEvent(entry)),
   };
+}
+
+function isSameTask(one: TaskInfo, other: TaskInfo): boolean {
+  if (one === other) return true;
+  return (
+    one.tid === other.tid &&
+    one.pid === other.pid &&
+    one.startTicks === other.startTicks &&
+    one.ppid === other.ppid &&
+    one.sandboxId === other.sandboxId &&
+    one.processId === other.processId &&
+    Buffer.compare(one.executable, other.executable) === 0 &&
+    Buffer.compare(one.command, other.command) === 0
+  );
 }
