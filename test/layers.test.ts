@@ -26,6 +26,7 @@ const packages: Readonly<Record<string, readonly Layer[]>> = {
   "@grpc/reflection": ["service"],
   "@bufbuild/protobuf": ["gen", "service", "client", "cli"],
   commander: ["cli"],
+  "@opentelemetry/api": ["service"],
   "prom-client": ["service"],
 };
 

@@ -20,6 +20,7 @@ export async function serve(options: ServeOptions): Promise<void> {
     ...(config.maxSandboxes === undefined ? {} : { maxSandboxes: config.maxSandboxes }),
     ...(config.journalEvents === undefined ? {} : { journalEvents: config.journalEvents }),
     metrics: config.metrics !== undefined,
+    tracing: true,
     ...(config.events === undefined ? {} : { eventFile: config.events }),
   });
   try {

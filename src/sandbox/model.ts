@@ -358,6 +358,8 @@ export interface DomainEvent {
   readonly tenant: string;
   readonly labels: ReadonlyMap<string, string>;
   readonly task: TaskInfo | undefined;
+  /** W3C trace context of what the sandbox was started for, where that had one. */
+  readonly traceparent?: string;
   readonly body: EventBody;
 }
 

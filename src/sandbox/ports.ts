@@ -19,6 +19,8 @@ export interface HoldSubject {
   readonly sandboxId: string;
   readonly tenant: string;
   readonly labels: ReadonlyMap<string, string>;
+  /** For its events; empty: none. */
+  readonly traceparent?: string;
   readonly policy: HoldPolicy;
 }
 

@@ -32,6 +32,8 @@ export interface SpawnInput {
   readonly spec: SandboxSpec;
   readonly process: ProcessSpec;
   readonly awaitDecider: boolean;
+  /** W3C trace context for its events, or empty. */
+  readonly traceparent: string;
   /** Whether more processes can be started in it later. */
   readonly execs: boolean;
 }
@@ -82,8 +84,8 @@ export interface Registry<Streams extends ProcessStreams> {
   launchIdOf(sandboxId: string): LaunchId | undefined;
   /** Sandboxes of all tenants, by state. */
   states(): ReadonlyMap<SandboxState, number>;
-  /** Labels and tenant for events about a sandbox. */
-  context(sandboxId: string): { readonly tenant: string; readonly labels: ReadonlyMap<string, string> };
+  /** What every event about a sandbox says of it. */
+  context(sandboxId: string): Required<Pick<DomainEvent, "tenant" | "labels" | "traceparent">>;
 }
 
 /** One started process: its streams and how it ended. */
@@ -108,6 +110,7 @@ interface SandboxRecord<Streams extends ProcessStreams> {
   readonly sandboxId: string;
   readonly launchId: LaunchId;
   readonly principal: Principal;
+  readonly traceparent: string;
   readonly spec: SandboxSpec;
   readonly compiled: CompiledLaunch;
   readonly createTimeMs: number;
@@ -187,6 +190,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       tenant: record.principal.tenant,
       labels: record.spec.labels,
       task: undefined,
+      traceparent: record.traceparent,
       body,
     };
     events.append(event);
@@ -483,6 +487,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         sandboxId,
         launchId,
         principal,
+        traceparent: input.traceparent,
         spec: input.spec,
         compiled,
         createTimeMs: Date.now(),
@@ -509,6 +514,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         sandboxId,
         tenant: principal.tenant,
         labels: input.spec.labels,
+        traceparent: input.traceparent,
         policy: input.spec.holds,
       });
       emit(record, { kind: "sandbox_changed", sandbox: snapshot(record), previous: undefined });
@@ -737,7 +743,8 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
 
     context(sandboxId) {
       const record = bySandboxId.get(sandboxId);
-      return { tenant: record?.principal.tenant ?? "", labels: record?.spec.labels ?? new Map() };
+      const { principal, spec, traceparent = "" } = record ?? {};
+      return { tenant: principal?.tenant ?? "", labels: spec?.labels ?? new Map(), traceparent };
     },
   };
 }

@@ -27,6 +27,7 @@ import {
 } from "@grpc/grpc-js";
 import { SandboxError } from "../base/errors.js";
 import { createDeferred } from "../base/signals.js";
+import { formatTraceparent, parseTraceparent } from "../base/traceparent.js";
 import type { Authenticate, Caller } from "./auth.js";
 import type { ObserveCall } from "./observe.js";
 import { type ReportBug, statusOf } from "./status.js";
@@ -36,7 +37,7 @@ export interface CallContext {
   readonly caller: Caller;
   /** Aborted when the client cancels, its deadline passes or its connection breaks, or when the server stops. */
   readonly signal: AbortSignal;
-  /** W3C trace context of the caller, or empty. */
+  /** W3C trace context of what is done for the call, or empty. */
   readonly traceparent: string;
 }
 
@@ -239,7 +240,9 @@ function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean,
     refuse: (refusal: StatusObject) => void,
   ): Promise<void> {
     const header = (name: string): string | undefined => call.metadata.get(name)[0]?.toString();
-    const observed = observe?.({ ...site, traceparent: header("traceparent") ?? "" });
+    const parent = parseTraceparent(header("traceparent") ?? "");
+    const given = parent === undefined ? "" : formatTraceparent(parent);
+    const observed = observe?.({ ...site, traceparent: given });
     let code: number = status.OK;
     // Made when it is first looked at: most unary handlers never do, and a signal costs more than they take.
     let ending: CallEnding | undefined;
@@ -248,7 +251,7 @@ function bindMethod(method: DescMethod, handler: AnyHandler, openEnded: boolean,
       const caller = authenticate(call.getPeer(), header("authorization"));
       await act({
         caller,
-        traceparent: observed?.traceparent ?? header("traceparent") ?? "",
+        traceparent: observed?.traceparent ?? given,
         get signal() {
           ending ??= watchEnding(call, over);
           return ending.signal;

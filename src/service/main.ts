@@ -30,11 +30,13 @@ import { type EventFileOptions, openEventFile } from "./event-file.js";
 import { createIdempotency } from "./idempotency.js";
 import { createMetrics, type Metrics, tee } from "./metrics.js";
 import { type MetricsEndpoint, openMetricsEndpoint } from "./metrics-endpoint.js";
+import { observeWith } from "./observe.js";
 import { createSandboxService } from "./sandbox-service.js";
 import { createServer, maxMessageBytes, type TcpListenOptions, type UnixListenOptions } from "./server.js";
 import { bindServerService, type ServerFacts } from "./server-service.js";
 import { createStdioService } from "./stdio-service.js";
 import type { TcpAddress } from "./tcp.js";
+import { startTracing } from "./tracing.js";
 import { bindUnimplemented } from "./unimplemented.js";
 import { createWatchService } from "./watch-service.js";
 
@@ -48,6 +50,8 @@ export interface ServiceOptions {
   readonly eventFile?: EventFileOptions;
   /** Whether figures are kept for `listenMetrics`. */
   readonly metrics?: boolean;
+  /** Whether spans are sent where OpenTelemetry's standard environment variables say; without them, none are made. */
+  readonly tracing?: boolean;
   /** How long the engine polls before it sleeps while calls keep coming, in microseconds. */
   readonly spinUs?: number;
   /** Called when the engine or the warden ended: every sandbox is gone, and the service should be too. */
@@ -71,8 +75,8 @@ const REQUEST_RETENTION_MS = 10 * 60_000;
 const REQUESTS_KEPT = 16_384;
 const JOURNAL_EVENTS = 65_536;
 const MAX_SANDBOXES = 8192;
-/** Longest that a disk is waited for at the end. */
-const EVENT_FILE_CLOSE_MS = 5000;
+/** Longest that a disk, and who collects spans, is waited for at the end. */
+const CLOSE_MS = 5000;
 
 const DEFAULTS: SpecDefaults = {
   verdictTimeoutMs: 30_000,
@@ -110,6 +114,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     snapshot: (tenant) => registry.list({ tenant, identity: "" }),
   });
 
+  const tracing = options.tracing === true ? await startTracing(process.env, log) : undefined;
   // Before there is anything to clean up, since it may not be possible.
   const eventFile = options.eventFile && (await openEventFile(journal, log, options.eventFile));
 
@@ -122,7 +127,9 @@ export async function startService(options: ServiceOptions): Promise<Service> {
           eventFile: () => eventFile?.counts(),
         })
       : undefined;
-  const events: EventSink = metrics === undefined ? journal : tee([journal, metrics.events]);
+  const observers = [metrics, tracing].filter((each) => each !== undefined);
+  const events: EventSink =
+    observers.length === 0 ? journal : tee([journal, ...observers.map((observer) => observer.events)]);
 
   const holdEngine: HoldEngine = {
     settle(holdId, settlement) {
@@ -264,7 +271,7 @@ export async function startService(options: ServiceOptions): Promise<Service> {
   const endpoints: MetricsEndpoint[] = [];
   const server = createServer({
     services,
-    observe: metrics?.observeCall,
+    observe: observeWith(observers.map(({ observeCall }) => observeCall)),
     report: (correlationId, error) => log.error({ correlationId, err: error }, "a call failed"),
     peerCredentials: (fd) => channels.peer(fd),
   });
@@ -296,7 +303,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
       await engine.close();
       holds.dispose();
       await Promise.all(endpoints.map((endpoint) => endpoint.close()));
-      await eventFile?.close(EVENT_FILE_CLOSE_MS);
+      await tracing?.close(CLOSE_MS);
+      await eventFile?.close(CLOSE_MS);
     },
   };
 }

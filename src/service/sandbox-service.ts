@@ -70,7 +70,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     return { epoch, sequence: BigInt(sequence) };
   };
 
-  function spawnInput(request: pb.SpawnRequest | pb.RunRequest, execs: boolean) {
+  function spawnInput(request: pb.SpawnRequest | pb.RunRequest, { traceparent }: CallContext, execs: boolean) {
     const isSpawn = request.$typeName === "sandgate.v1.SpawnRequest";
     return {
       sandboxId: isSpawn ? request.sandboxId : "",
@@ -78,6 +78,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
       process: processFromProto(request.process),
       awaitDecider: isSpawn && request.awaitDecider,
       execs,
+      traceparent,
     };
   }
 
@@ -86,7 +87,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     context: CallContext,
   ): Promise<Response<typeof pb.SpawnResponseSchema>> {
     if (request.sandboxId !== "") parseSandboxId(request.sandboxId);
-    const input = spawnInput(request, true);
+    const input = spawnInput(request, context, true);
     if (request.validateOnly) {
       const { sandbox, warnings } = registry.validate(context.caller, input);
       return { sandbox: sandboxToProto(sandbox, CHECKED_FIELDS), warnings: warnings.map(problemOf) };
@@ -100,7 +101,7 @@ export function createSandboxService(options: SandboxServiceOptions) {
     request: pb.RunRequest,
     context: CallContext,
   ): AsyncGenerator<Response<typeof pb.RunResponseSchema>> {
-    const input = spawnInput(request, false);
+    const input = spawnInput(request, context, false);
     if (request.stdin.length > MAX_STDIN_BYTES) throw invalidField("stdin", "at most one megabyte");
     // The client is the only reader: the program waits for it instead of losing output.
     const process = {

@@ -350,8 +350,8 @@ export function createQuestions({ engine, events, clock, limits }: QuestionsOpti
   }
 
   function emitCall(sandbox: HeldSandbox, call: HeldCall, body: EventBody): void {
-    const { sandboxId, tenant, labels } = sandbox.subject;
-    events.append({ timeMs: clock.wall(), sandboxId, tenant, labels, task: call.task, body });
+    const { sandboxId, tenant, labels, traceparent = "" } = sandbox.subject;
+    events.append({ timeMs: clock.wall(), sandboxId, tenant, labels, task: call.task, traceparent, body });
   }
 
   return {

@@ -26,7 +26,7 @@ export interface CallEncoder {
 /** Field numbers of the messages below, by message. */
 const decideResponse = { calls: 2 };
 const heldCallBatch = { calls: 1 };
-const event = { sequence: 1, time: 2, sandboxId: 3, task: 4, callHeld: 23, callSettled: 24 };
+const event = { sequence: 1, time: 2, sandboxId: 3, task: 4, traceparent: 6, callHeld: 23, callSettled: 24 };
 const callHeld = { call: 1 };
 const callSettled = { call: 1, verdict: 2, source: 3, sourceName: 4, held: 5 };
 const heldCall = {
@@ -185,13 +185,14 @@ export function createCallEncoder(): CallEncoder {
   }
 
   function writeCallEvent(
-    { sequence, event: { timeMs, sandboxId, task } }: JournalEntry,
+    { sequence, event: { timeMs, sandboxId, task, traceparent = "" } }: JournalEntry,
     body: EventBody & { kind: "call_held" | "call_settled" },
   ): void {
     outer.uint(event.sequence, sequence);
     outer.time(event.time, timeMs);
     outer.text(event.sandboxId, sandboxId);
     if (task !== undefined) outer.embed(event.task, taskFields(task));
+    outer.text(event.traceparent, traceparent);
     if (body.kind === "call_held") {
       outer.message(event.callHeld, () => outer.embed(callHeld.call, bodyOf(body.call)));
       return;

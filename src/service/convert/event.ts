@@ -171,12 +171,13 @@ export function gapToProto({ first, last, lost, lostByKind, cause }: Gap): Init<
 }
 
 export function eventToProto({ sequence, event }: JournalEntry): pb.Event {
-  const { timeMs, sandboxId, task, body } = event;
+  const { timeMs, sandboxId, task, traceparent = "", body } = event;
   return create(pb.EventSchema, {
     sequence: BigInt(sequence),
     time: timestampOf(timeMs),
     sandboxId,
     ...(task !== undefined && { task: taskToProto(task) }),
+    traceparent,
     event: bodyToProto(body),
   });
 }

@@ -118,6 +118,7 @@ const entry: fc.Arbitrary<JournalEntry> = fc.record({
     tenant: name,
     labels: fc.constant(new Map()),
     task: fc.option(task, { nil: undefined }),
+    traceparent: name,
     body,
   }),
   bytes: fc.nat(),

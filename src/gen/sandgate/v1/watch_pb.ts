@@ -293,7 +293,8 @@ export type Event = Message<"sandgate.v1.Event"> & {
   count: bigint;
 
   /**
-   * W3C trace context of the call that caused it, if there was one.
+   * W3C trace context of the Spawn or Run that made the sandbox: the server's span where it traces, else the caller's
+   * own traceparent from the call's metadata, else empty.
    *
    * @generated from field: string traceparent = 6;
    */

@@ -721,7 +721,8 @@ type Event struct {
 	Task *TaskInfo `protobuf:"bytes,4,opt,name=task,proto3" json:"task,omitempty"`
 	// Events folded into this one; zero means one.
 	Count uint64 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
-	// W3C trace context of the call that caused it, if there was one.
+	// W3C trace context of the Spawn or Run that made the sandbox: the server's span where it traces, else the caller's
+	// own traceparent from the call's metadata, else empty.
 	Traceparent string `protobuf:"bytes,6,opt,name=traceparent,proto3" json:"traceparent,omitempty"`
 	// What happened.
 	//
