@@ -5,6 +5,7 @@
  */
 
 import type { SandboxError } from "../base/errors.js";
+import type { GrantRecord } from "./decisions/decider.js";
 
 // ------------------------------------------------------------------------------------------- policy
 
@@ -384,6 +385,12 @@ export type EventBody =
       /** The verdict's own labels, when it had any. */
       readonly verdictLabels?: ReadonlyMap<string, string>;
       readonly heldMs: number;
+    }
+  | {
+      readonly kind: "grant_changed";
+      readonly record: GrantRecord;
+      /** Whether it holds now. */
+      readonly active: boolean;
     }
   | { readonly kind: "limit_reached"; readonly limit: string; readonly action: string }
   | {

@@ -333,6 +333,35 @@ describe("the watch service", () => {
     assert.equal(settled.sequence, held.sequence + 1n);
   });
 
+  it("tells of a verdict that is remembered, and of its end", async () => {
+    await using fixture = await serve();
+    const { client, hold } = fixture;
+    const decider = await decide(client, { outcomes: OutcomeReporting.ALL });
+    const changes: [string, boolean, string | undefined][] = [];
+    for await (const { events, caughtUp } of client.watch.watch({ include: [{ kinds: [EventKind.GRANT_CHANGED] }] })) {
+      if (caughtUp) {
+        hold(1);
+        await decider.receive("calls");
+        await decider.answer({
+          holdId: 1n,
+          action: { case: "allow", value: {} },
+          remember: { scope: GrantScope.SANDBOX, match: { case: "callMatch", value: { paths: ["/data/**"] } } },
+        });
+        await decider.receive("outcomes");
+        await client.decision.revokeGrants({ selector: {} });
+      }
+      for (const { sandboxId, event } of events) {
+        assert.ok(event.case === "grantChanged");
+        changes.push([sandboxId, event.value.active, event.value.grant?.verdict?.action.case]);
+      }
+      if (changes.length === 2) break;
+    }
+    assert.deepEqual(changes, [
+      ["box", true, "allow"],
+      ["box", false, "allow"],
+    ]);
+  });
+
   it("resumes after a cursor, and refuses one of another run with the reason", async () => {
     await using fixture = await serve();
     const { client, hold } = fixture;

@@ -109,12 +109,16 @@ describe("tracing", () => {
 
   it("delays no call and no end when nobody collects, and says so once", async () => {
     const logged: string[] = [];
-    using _variables = environment({ OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://127.0.0.1:1/v1/traces" });
+    using _variables = environment({
+      OTEL_EXPORTER_OTLP_TRACES_ENDPOINT: "http://127.0.0.1:1/v1/traces",
+      OTEL_EXPORTER_OTLP_TIMEOUT: "100",
+      OTEL_BSP_EXPORT_TIMEOUT: "500",
+    });
     const told = pino({}, { write: (text: string) => void logged.push(text) });
     const tracing = await startTracing(process.env, told);
     assert.ok(tracing !== undefined);
     tracing.observeCall({ method: "a.B/C", isStream: false, traceparent: "" }).ended(0);
-    await tracing.close(10_000);
+    await tracing.close(60_000);
     assert.equal(logged.filter((line) => line.includes("could not be sent")).length, 1);
   });
 });

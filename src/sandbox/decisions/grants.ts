@@ -1,6 +1,7 @@
 import type { Clock } from "../../base/clock.js";
 import { type Deadline, noDeadline } from "../../base/deadlines.js";
 import { SandboxError } from "../../base/errors.js";
+import type { EventSink } from "../model.js";
 import { createDeadlines } from "./deadlines.js";
 import type { GrantRecord, SandboxSelector } from "./decider.js";
 import { selects } from "./decider.js";
@@ -25,6 +26,7 @@ export interface GrantOwner {
   readonly sandboxId: string;
   readonly tenant: string;
   readonly labels: ReadonlyMap<string, string>;
+  readonly traceparent?: string;
 }
 
 interface Entry extends Deadline {
@@ -37,13 +39,20 @@ export function createGrantStore(options: {
   readonly clock: Clock;
   readonly maxPerSandbox: number;
   readonly removeFromEngine: (sandboxId: string, grantId: string) => void;
+  readonly events: EventSink;
 }): GrantStore {
-  const { clock, maxPerSandbox } = options;
+  const { clock, maxPerSandbox, events } = options;
   /** In the order in which they were made. */
   const entries = new Map<string, Entry>();
   const perSandbox = new Map<string, Set<Entry>>();
   const deadlines = createDeadlines<Entry>(clock, forget);
   let serial = 0;
+
+  function tell({ owner, record }: Entry, active: boolean): void {
+    const { sandboxId, tenant, labels, traceparent = "" } = owner;
+    const body = { kind: "grant_changed", record, active } as const;
+    events.append({ timeMs: clock.wall(), sandboxId, tenant, labels, task: record.origin.task, traceparent, body });
+  }
 
   function forget(entry: Entry | undefined): void {
     if (entry === undefined) return;
@@ -54,6 +63,7 @@ export function createGrantStore(options: {
     siblings?.delete(entry);
     if (siblings?.size === 0) perSandbox.delete(grant.sandboxId);
     options.removeFromEngine(grant.sandboxId, grant.grantId);
+    tell(entry, false);
   }
 
   return {
@@ -73,6 +83,7 @@ export function createGrantStore(options: {
       perSandbox.set(owner.sandboxId, siblings);
       const { expireTimeMs } = record.grant;
       if (expireTimeMs !== undefined) deadlines.set(entry, clock.now() + (expireTimeMs - clock.wall()));
+      tell(entry, true);
       return record;
     },
     used(grantId, uses) {

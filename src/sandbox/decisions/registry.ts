@@ -66,6 +66,7 @@ export function createHoldRegistry(options: HoldRegistryOptions): HoldRegistry {
   const limits = { ...defaultHoldLimits, ...options.limits };
   const grants = createGrantStore({
     clock,
+    events,
     maxPerSandbox: limits.maxGrantsPerSandbox,
     removeFromEngine: (sandboxId, grantId) => engine.removeGrant(sandboxId, grantId),
   });

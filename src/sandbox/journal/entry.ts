@@ -49,6 +49,8 @@ function sizeOf({ task, body }: DomainEvent): number {
       return base + body.program.length + argvSize(body.argv);
     case "sandbox_changed":
       return base + 4096;
+    case "grant_changed":
+      return base + 1024;
     case "process_ended":
     case "limit_reached":
     case "decider_changed":

@@ -64,6 +64,8 @@ function bodyKey(body: EventBody): readonly (string | number | boolean | undefin
       return [...resultKey(body.exit), body.managed];
     case "sandbox_changed":
       return [body.sandbox.state, body.previous];
+    case "grant_changed":
+      return [body.record.grant.grantId, body.active];
     case "limit_reached":
       return [body.limit, body.action];
     case "decider_changed":

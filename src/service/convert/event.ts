@@ -25,7 +25,7 @@ import {
   taskToProto,
   timestampOf,
 } from "./common.js";
-import { callToProto, verdictOf } from "./decision.js";
+import { callToProto, grantToProto, verdictOf } from "./decision.js";
 import { matchFromProto, millisecondsOf } from "./spec.js";
 
 const defaultProgressMs = 15_000;
@@ -43,6 +43,7 @@ const kinds: Readonly<Record<EventKind, pb.EventKind>> = {
   call_settled: pb.EventKind.CALL_SETTLED,
   limit_reached: pb.EventKind.LIMIT_REACHED,
   decider_changed: pb.EventKind.DECIDER_CHANGED,
+  grant_changed: pb.EventKind.GRANT_CHANGED,
 };
 
 const gapCauses: Readonly<Record<GapCause, pb.GapCause>> = {
@@ -202,6 +203,8 @@ function bodyToProto(body: model.EventBody): NonNullable<Init<typeof pb.EventSch
       return { case: "callHeld", value: { call: callToProto(body.call) } };
     case "call_settled":
       return { case: "callSettled", value: settledToProto(body) };
+    case "grant_changed":
+      return { case: "grantChanged", value: { grant: grantToProto(body.record), active: body.active } };
     case "limit_reached":
       return { case: "limitReached", value: { limit: body.limit, action: body.action } };
     case "decider_changed": {

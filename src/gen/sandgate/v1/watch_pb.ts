@@ -636,13 +636,13 @@ export const DeciderChangedSchema: GenMessage<DeciderChanged> = /*@__PURE__*/
   messageDesc(file_sandgate_v1_watch, 12);
 
 /**
- * A grant was made, revoked or ended.
+ * A grant was made; or it ended, by its last use, its time, a revocation, another verdict in its place, or with its sandbox.
  *
  * @generated from message sandgate.v1.GrantChanged
  */
 export type GrantChanged = Message<"sandgate.v1.GrantChanged"> & {
   /**
-   * The grant.
+   * The grant, with its uses as far as the server knows of them.
    *
    * @generated from field: sandgate.v1.Grant grant = 1;
    */

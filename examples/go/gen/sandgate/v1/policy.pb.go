@@ -1404,20 +1404,29 @@ func (x *CredentialUse) GetHeader() string {
 }
 
 // Resource limits. Zero means none. A limit that this host cannot enforce refuses the spawn with
-// PROTECTION_UNAVAILABLE, naming what is missing.
+// PROTECTION_UNAVAILABLE, naming what is missing. Each that is reached is an event (LimitReached); where it ends the
+// sandbox, its processes end with the cause END_CAUSE_LIMIT.
 type Limits struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Memory of all processes together, in bytes.
+	// Memory of all processes together, in bytes: anonymous pages, swapped out or not, with those that several share
+	// counted once, and shared anonymous memory up to the furthest byte ever mapped. Reserved addresses and pages of
+	// files do not count. The service looks twenty times a second; beyond the limit everything is killed with SIGKILL,
+	// so that a program may exceed it by what it can write in some 50 milliseconds. Files in memory would belong to no
+	// process: memfd_create answers ENOSYS, and a writable tree in a tmpfs refuses the spawn; a private /tmp has a
+	// size of its own.
 	MemoryBytes uint64 `protobuf:"varint,1,opt,name=memory_bytes,json=memoryBytes,proto3" json:"memory_bytes,omitempty"`
-	// Processes at a time.
+	// Processes and threads at a time, those that ended and were not waited for included. Where the service does not
+	// run as root and may make user namespaces the kernel refuses more with EAGAIN. Elsewhere, as the kernel exempts
+	// root, the service looks a hundred times a second, and a sandbox that has more is killed.
 	Processes uint32 `protobuf:"varint,2,opt,name=processes,proto3" json:"processes,omitempty"`
-	// Open descriptors per process (RLIMIT_NOFILE).
+	// Open descriptors per process (RLIMIT_NOFILE, soft and hard).
 	OpenFiles uint32 `protobuf:"varint,3,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
-	// CPU share in thousandths of one core.
+	// CPU share in thousandths of one core. This version cannot enforce it.
 	CpuMillis uint32 `protobuf:"varint,4,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
 	// Bytes written over the working directory. This version refuses it with UNIMPLEMENTED.
 	DiskBytes uint64 `protobuf:"varint,5,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
-	// CPU time of all processes together.
+	// CPU time of all processes together, those that ended included. Looked at twenty times a second; beyond it
+	// everything is killed. Of processes whose parent ignores their end (SIGCHLD) it counts what they were seen to use.
 	CpuTime       *durationpb.Duration `protobuf:"bytes,6,opt,name=cpu_time,json=cpuTime,proto3" json:"cpu_time,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1642,7 +1651,8 @@ func (x *WorkdirSpec) GetOnFailure() WorkdirAction {
 //   - landlock_refer: files move between directories only where both permit it.
 //   - seccomp_notify: the system-call filter, and held calls.
 //   - wait_killable: an ordinary signal does not disturb a call that is held.
-//   - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole; this version has none of them.
+//   - memory_limit, process_limit: limits of the sandbox as a whole.
+//   - cpu_limit: a share of the processors; this version has no way to enforce it.
 //   - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
 //   - user_namespace: a user namespace of its own, where the service does not run as root.
 //   - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.

@@ -1441,10 +1441,10 @@ func (x *DeciderChanged) GetIdentity() string {
 	return ""
 }
 
-// A grant was made, revoked or ended.
+// A grant was made; or it ended, by its last use, its time, a revocation, another verdict in its place, or with its sandbox.
 type GrantChanged struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The grant.
+	// The grant, with its uses as far as the server knows of them.
 	Grant *Grant `protobuf:"bytes,1,opt,name=grant,proto3" json:"grant,omitempty"`
 	// Whether it holds now.
 	Active        bool `protobuf:"varint,2,opt,name=active,proto3" json:"active,omitempty"`
