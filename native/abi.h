@@ -124,7 +124,7 @@ enum sg_message_type {
 	SG_MSG_FAILED = 19,  /* struct sg_failed, then its argument's bytes; the launch's last message */
 	SG_MSG_EXITED = 20,  /* struct sg_exited */
 	SG_MSG_GONE = 21,    /* struct sg_ready: nothing of the sandbox is left, keeper included */
-	SG_MSG_LIMIT = 22,   /* struct sg_limit_report: the sandbox reached a limit; unless that is TASKS_FULL it is being killed, and its exits follow */
+	SG_MSG_LIMIT = 22,   /* struct sg_limit_report: the sandbox reached a limit; up to TASKS it is being killed, and its exits follow */
 };
 
 struct sg_message {
@@ -212,6 +212,8 @@ struct sg_plan {
 	uint64_t cpu_time_us;    /* INIT: likewise */
 	uint32_t max_tasks;      /* INIT: likewise, helpers included */
 	uint32_t tasks_kept;     /* INIT: 1 when the kernel refuses more than max_tasks, so that it need only be told */
+	uint32_t cpu_millis;     /* INIT: share of a processor in thousandths; 0: no limit */
+	uint32_t reserved;
 };
 
 /*
@@ -345,6 +347,8 @@ enum sg_limit {
 	SG_LIMIT_UNSEEN = 3, /* whether it keeps to them cannot be seen any more */
 	SG_LIMIT_TASKS = 4,
 	SG_LIMIT_TASKS_FULL = 5, /* nothing is killed: the kernel refuses more */
+	SG_LIMIT_SHARE_USED = 6, /* nothing is killed: all are to stop */
+	SG_LIMIT_SHARE_FREE = 7, /* and to go on */
 };
 
 struct sg_limit_report {

@@ -33,6 +33,7 @@ static const struct member members[] = {
 	MEMBER(sg_plan, denied), MEMBER(sg_plan, mounts), MEMBER(sg_plan, whole),
 	MEMBER(sg_plan, memory_bytes), MEMBER(sg_plan, cpu_time_us),
 	MEMBER(sg_plan, max_tasks), MEMBER(sg_plan, tasks_kept),
+	MEMBER(sg_plan, cpu_millis),
 	WHOLE(sg_rlimit), MEMBER(sg_rlimit, resource), MEMBER(sg_rlimit, soft), MEMBER(sg_rlimit, hard),
 	WHOLE(sg_ruleset), MEMBER(sg_ruleset, handled_fs), MEMBER(sg_ruleset, handled_net),
 	MEMBER(sg_ruleset, scoped), MEMBER(sg_ruleset, path_count), MEMBER(sg_ruleset, port_count),

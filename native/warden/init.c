@@ -137,7 +137,7 @@ static void watch_limits(struct limits *limits, bool namespaced, uint64_t *next_
 	beyond.user_us = limits->cpu_us;
 	beyond.max_rss_kib = limits->peak_memory_bytes / 1024;
 	tell(&beyond);
-	if (beyond.status == SG_LIMIT_TASKS_FULL)
+	if (beyond.status > SG_LIMIT_TASKS)
 		return;
 	if (namespaced)
 		kill(-1, SIGKILL);

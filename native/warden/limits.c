@@ -16,6 +16,8 @@
 
 #define LOOK_MS 50
 #define LOOK_AT_TASKS_MS 10 /* where nothing else stops them */
+#define LOOK_AT_SHARE_MS 20
+#define BURST_US 100000 /* that a program may save up, of a whole processor's time */
 #define PAGE ((uint64_t)4096)
 #define BLIND_LIMIT_US 1000000 /* CPU time of one look: beyond, a sandbox hides in the number of its mappings */
 
@@ -87,8 +89,10 @@ bool start_limits(struct limits *limits, const struct sg_plan *plan)
 {
 	*limits = (struct limits){.memory_bytes = plan->memory_bytes, .cpu_time_us = plan->cpu_time_us,
 				   .max_tasks = plan->max_tasks,
+				   .cpu_millis = plan->cpu_millis,
 				   .tasks_kept = plan->tasks_kept != 0};
-	if (limits->memory_bytes == 0 && limits->cpu_time_us == 0 && limits->max_tasks == 0)
+	if (limits->memory_bytes == 0 && limits->cpu_time_us == 0 && limits->max_tasks == 0 &&
+	    limits->cpu_millis == 0)
 		return false;
 	limits->self = own_pid();
 	limits->memory_device = find_memory_device();
@@ -250,12 +254,39 @@ static enum sg_limit look_at_tasks(struct limits *limits)
 	return limits->tasks_full && !was_full ? SG_LIMIT_TASKS_FULL : SG_LIMIT_NONE;
 }
 
+/* Credit grows with the time and is used by what runs. Says when all must stop and when they may go on. */
+static enum sg_limit look_at_share(struct limits *limits)
+{
+	uint64_t now_ns = monotonic_ns();
+	int64_t burst_us = (int64_t)BURST_US * limits->cpu_millis / 1000;
+	uint64_t used_us = limits->cpu_us - limits->charged_us;
+	bool was_stopped = limits->stopped;
+
+	if (limits->cpu_millis == 0)
+		return SG_LIMIT_NONE;
+	if (limits->credited_ns != 0)
+		limits->credit_us += (int64_t)((now_ns - limits->credited_ns) / 1000u * limits->cpu_millis / 1000u);
+	limits->credited_ns = now_ns;
+	limits->credit_us -= (int64_t)used_us;
+	limits->charged_us = limits->cpu_us;
+	if (limits->credit_us > burst_us)
+		limits->credit_us = burst_us;
+	/* What began to run while all were being stopped is found by its use: it is told again. */
+	if (limits->credit_us < 0) {
+		limits->stopped = true;
+		return was_stopped && used_us == 0 ? SG_LIMIT_NONE : SG_LIMIT_SHARE_USED;
+	}
+	limits->stopped = false;
+	return was_stopped ? SG_LIMIT_SHARE_FREE : SG_LIMIT_NONE;
+}
+
 enum sg_limit look_at_limits(struct limits *limits, unsigned int *ret_wait_ms)
 {
 	const uint64_t start_ns = monotonic_ns(), start_cpu_us = cpu_clock_us();
 	size_t before_count = limits->members.count;
 	struct member *before = NULL;
 	uint64_t bytes = 0, passed_ms, pause_ms, cpu_us;
+	enum sg_limit reached;
 	int r;
 
 	if (limits->blind)
@@ -277,7 +308,9 @@ enum sg_limit look_at_limits(struct limits *limits, unsigned int *ret_wait_ms)
 		limits->peak_memory_bytes = bytes;
 	/* Looking must not take more than half of the time. */
 	passed_ms = (monotonic_ns() - start_ns) / 1000000u;
-	pause_ms = limits->max_tasks > 0 && !limits->tasks_kept ? LOOK_AT_TASKS_MS : LOOK_MS;
+	pause_ms = limits->max_tasks > 0 && !limits->tasks_kept ? LOOK_AT_TASKS_MS
+		   : limits->cpu_millis > 0			? LOOK_AT_SHARE_MS
+								: LOOK_MS;
 	*ret_wait_ms = (unsigned int)(passed_ms > pause_ms ? passed_ms : pause_ms);
 	if (limits->memory_bytes > 0 && bytes > limits->memory_bytes)
 		return SG_LIMIT_MEMORY;
@@ -285,5 +318,6 @@ enum sg_limit look_at_limits(struct limits *limits, unsigned int *ret_wait_ms)
 		return SG_LIMIT_CPU_TIME;
 	if (r < 0 || cpu_clock_us() - start_cpu_us > BLIND_LIMIT_US)
 		return SG_LIMIT_UNSEEN;
-	return look_at_tasks(limits);
+	reached = look_at_tasks(limits);
+	return reached != SG_LIMIT_NONE ? reached : look_at_share(limits);
 }

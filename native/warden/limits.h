@@ -23,6 +23,11 @@ struct limits {
 	uint64_t cpu_time_us;  /* 0: none */
 	uint32_t max_tasks;    /* 0: none */
 	bool tasks_kept;       /* by the kernel */
+	uint32_t cpu_millis;   /* 0: none */
+	int64_t credit_us;     /* CPU time that may be used at once */
+	uint64_t credited_ns;  /* when that was true */
+	uint64_t charged_us;   /* of cpu_us */
+	bool stopped;          /* until there is credit again */
 	bool tasks_full;       /* it was told that they are as many as there may be */
 	struct members members;
 	uint64_t seen_ticks;	    /* CPU time of members as it was seen to grow */

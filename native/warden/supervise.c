@@ -388,7 +388,7 @@ void read_init(struct warden *warden, struct launch *launch)
 			if (launch->dying)
 				continue;
 			post_limit(warden, launch, (uint32_t)message.status, message.max_rss_kib * 1024, message.user_us);
-			if (message.status != SG_LIMIT_TASKS_FULL)
+			if (message.status <= SG_LIMIT_TASKS)
 				kill_sandbox(warden, launch);
 			continue;
 		}

@@ -41,7 +41,7 @@ export const SHAPE = layout(8, { kind: 0, arg: 1, length_arg: 2, limit: 4 });
 export const MESSAGE = layout(16, { type: 0, size: 4, launch_id: 8 });
 
 /** A span is two 32-bit words: offset from the plan's start, length in bytes. */
-export const PLAN = layout(160, {
+export const PLAN = layout(168, {
   sandbox_id: 16,
   magic: 24,
   flags: 28,
@@ -64,6 +64,7 @@ export const PLAN = layout(160, {
   cpu_time_us: 144,
   max_tasks: 152,
   tasks_kept: 156,
+  cpu_millis: 160,
 });
 
 export const RLIMIT = layout(24, { resource: 0, soft: 8, hard: 16 });
@@ -133,7 +134,16 @@ export const MESSAGE_TYPE = {
 } as const;
 
 /** By number (native/abi.h, enum sg_limit). */
-export const LIMITS = ["none", "memory", "cpu_time", "unseen", "tasks", "tasks_full"] as const;
+export const LIMITS = [
+  "none",
+  "memory",
+  "cpu_time",
+  "unseen",
+  "tasks",
+  "tasks_full",
+  "share_used",
+  "share_free",
+] as const;
 
 /** What the keeper does to a process; native/abi.h, enum sg_process_change. */
 export const PROCESS_CHANGE = {

@@ -204,7 +204,12 @@ function describe(features: HostFeatures, found: Findings): HostFeature[] {
         : NO_CHILDREN_FILES,
       remedy: features.listsChildren ? "" : CHILDREN_REMEDY,
     },
-    { name: "cpu_limit", available: false, detail: "this version has no way to enforce a share", remedy: "" },
+    {
+      name: "cpu_limit",
+      available: features.listsChildren && abi >= 6,
+      detail: !features.listsChildren ? NO_CHILDREN_FILES : abi >= 6 ? STOPPED : `Landlock ABI ${abi}, 6 needed`,
+      remedy: !features.listsChildren ? CHILDREN_REMEDY : abi >= 6 ? "" : "Run a kernel from 6.12 on.",
+    },
     {
       name: "bounding_set",
       available: features.canDropBounding,
@@ -218,6 +223,7 @@ function describe(features: HostFeatures, found: Findings): HostFeature[] {
 
 const WATCHED = "watched by each sandbox's init, and killed beyond it";
 const REFUSED = "by the kernel in a user namespace of each sandbox: EAGAIN beyond it";
+const STOPPED = "watched by each sandbox's init, and stopped while it is ahead of its share";
 const NO_CHILDREN_FILES = "/proc/<pid>/task/<tid>/children is missing";
 const CHILDREN_REMEDY = "Mount /proc, on a kernel with CONFIG_PROC_CHILDREN.";
 

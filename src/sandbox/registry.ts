@@ -123,6 +123,10 @@ interface SandboxRecord<Streams extends ProcessStreams> {
   endTimeMs: number | undefined;
   revision: number;
   endCause: EndCause | undefined;
+  /** It was told that the sandbox uses its share of the processors. */
+  shareTold: boolean;
+  /** A client paused it, or is about to have. */
+  isToPause: boolean;
   /** Resolves when nothing is left. */
   readonly gone: Promise<void>;
   settleGone(): void;
@@ -154,12 +158,15 @@ function ownerOf({ identity, tenant }: Principal): Pick<SandboxInfo, "owner" | "
   return { owner: identity, tenant };
 }
 
+const AHEAD = "from now on its processes are stopped whenever they are ahead of their share";
 const KILLED = "the sandbox was killed";
 const LIMITS_REACHED: Readonly<Record<SandboxLimit, { readonly limit: string; readonly action: string }>> = {
   memory: { limit: "limits.memory_bytes", action: KILLED },
   cpu_time: { limit: "limits.cpu_time", action: KILLED },
   unseen: { limit: "limits", action: `${KILLED}: whether it keeps to its limits could not be seen any more` },
   tasks: { limit: "limits.processes", action: KILLED },
+  share_used: { limit: "limits.cpu_millis", action: AHEAD },
+  share_free: { limit: "limits.cpu_millis", action: AHEAD },
   tasks_full: { limit: "limits.processes", action: "new processes and threads are refused with EAGAIN" },
 };
 
@@ -499,6 +506,8 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         endTimeMs: undefined,
         revision: 1,
         endCause: undefined,
+        shareTold: false,
+        isToPause: false,
         gone,
         settleGone,
       };
@@ -624,6 +633,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       record.endCause ??= cause;
       if (graceMs > 0 && (record.state === "running" || record.state === "paused")) {
         const wasPaused = record.state === "paused";
+        record.isToPause = false;
         setState(record, "stopping");
         holds.paused(sandboxId, false);
         await engine.signalAll(record.launchId, SIGTERM).catch(() => undefined);
@@ -645,6 +655,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       const record = find(principal, sandboxId);
       requireLive(record, ["running", "paused"]);
       if (record.state === "running") {
+        record.isToPause = true;
         await signalPresent(record, SIGSTOP);
         // It may have ended while the signal was under way.
         if (record.state === "running") {
@@ -659,6 +670,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       const record = find(principal, sandboxId);
       requireLive(record, ["running", "paused"]);
       if (record.state === "paused") {
+        record.isToPause = false;
         await signalPresent(record, SIGCONT);
         if (record.state === "paused") {
           holds.paused(sandboxId, false);
@@ -709,6 +721,15 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     limited(launchId, limit) {
       const record = bySandboxLaunch.get(launchId);
       if (record === undefined) return;
+      if (limit === "share_used" || limit === "share_free") {
+        const isTold = record.shareTold;
+        record.shareTold = true;
+        if (!isTold) emit(record, { kind: "limit_reached", ...LIMITS_REACHED[limit] });
+        // What the client has paused stays so.
+        if (limit === "share_free" && record.isToPause) return;
+        void engine.signalAll(launchId, limit === "share_used" ? SIGSTOP : SIGCONT).catch(() => undefined);
+        return;
+      }
       emit(record, { kind: "limit_reached", ...LIMITS_REACHED[limit] });
       if (limit !== "tasks_full") record.endCause ??= "limit";
     },

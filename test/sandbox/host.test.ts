@@ -25,8 +25,7 @@ function feature(probe: HostProbe, name: string) {
 describe("what a host offers", () => {
   it("needs no remedy where it has everything", () => {
     const { features, list } = probeHost(EVERYTHING);
-    const possible = list.filter(({ name }) => name !== "cpu_limit"); // nothing enforces it yet
-    assert.ok(possible.every(({ available, remedy }) => available && remedy === ""));
+    assert.ok(list.every(({ available, remedy }) => available && remedy === ""));
     assert.equal(features.landlockAbi, 7);
     assert.ok(features.waitKillable && features.pidNamespaces && features.userNamespaces && features.canDropBounding);
   });

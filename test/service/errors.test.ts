@@ -196,11 +196,6 @@ const unimplemented: readonly Case[] = [
 
 const unavailable: readonly Case[] = [
   {
-    what: "a share of the processors",
-    spec: { limits: { cpuMillis: 500 } },
-    refusal: { ...unenforceable("spec.protections.may_degrade"), metadata: { protection: "cpu_limit" } },
-  },
-  {
     what: "copied arguments of execve",
     spec: { holds: { triggers: [{ syscalls: ["execve"], requiredIntegrity: 2 }] } },
     refusal: unenforceable("spec.holds.triggers[0].required_integrity"),

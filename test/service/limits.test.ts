@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { EventKind } from "../../src/client/client.js";
 import { guestPath } from "../support/guests.js";
+import { eventually, statusOf } from "../support/processes.js";
 import {
   describeExit,
   type Process,
@@ -178,6 +179,50 @@ describe("limits", () => {
     it("has room for what is started later", async () => {
       const { stdout } = await ran({ limits: { processes: 1 } }, ["/bin/echo", "alone"]);
       assert.equal(stdout, "alone\n");
+    });
+  });
+
+  describe("of the CPU share", () => {
+    const burn = "i=0; while [ $i -lt 150000 ]; do i=$((i+1)); done";
+    /** The share that a program got of the time it took. */
+    async function share(spec: Spec, script: string): Promise<number> {
+      const startMs = performance.now();
+      const { exit } = await ran(spec, ["/bin/bash", "-c", script]);
+      const tookMs = performance.now() - startMs;
+      assert.equal(describeExit(exit), "code 0, self");
+      const { seconds = 0n, nanos = 0 } = exit.usage?.cpuTime ?? {};
+      return (Number(seconds) * 1000 + nanos / 1e6) / tookMs;
+    }
+
+    it("holds back all processes together, those of other sessions too", async () => {
+      const script = `(${burn}) & setsid bash -c '${burn}' & wait`;
+      const held = await share({ limits: { cpuMillis: 200 } }, script);
+      assert.ok(held < 0.35, `${held} of a processor`);
+    });
+
+    it("lets all end that was held back, and says once that it was", async () => {
+      const little = "i=0; while [ $i -lt 30000 ]; do i=$((i+1)); done";
+      const script = `${little}; (${little}); exit 5`;
+      const { exit, limits } = await ending({ limits: { cpuMillis: 50 } }, "/bin/bash", "-c", script);
+      assert.deepEqual([exit, limits], ["code 5, self", ["limits.cpu_millis"]]);
+    });
+
+    it("leaves a paused sandbox stopped, whose turn it would be", async () => {
+      const spec: Spec = { limits: { cpuMillis: 100 } };
+      const program = { argv: ["/bin/sh", "-c", "while :; do :; done"] };
+      await using sandbox = await spawn(service.client, { spec, process: program });
+      const { sandboxId, pid } = sandbox;
+      const watch = service.client.watch.watch({ include: [LIMITS], start: { case: "fromOldest", value: {} } });
+      for await (const { events } of watch) if (events.some((event) => event.sandboxId === sandboxId)) break;
+      await service.client.sandbox.pauseSandbox({ sandboxId });
+      const used = () => Number(readFileSync(`/proc/${pid}/stat`, "latin1").split(" ")[13]);
+      await eventually("it is stopped", () => statusOf(pid)?.state === "T");
+      const usedWhenPaused = used();
+      // Long enough for its share to come round many times over.
+      await run(service.client, { process: { argv: ["/bin/sleep", "1"] } });
+      assert.deepEqual([statusOf(pid)?.state, used()], ["T", usedWhenPaused]);
+      await service.client.sandbox.resumeSandbox({ sandboxId });
+      await eventually("it goes on", () => used() > usedWhenPaused);
     });
   });
 

@@ -44,7 +44,7 @@ export interface EngineEvents {
   /** How often a grant settled calls since the last time. */
   grantUsed(grantId: string, uses: number): void;
   grantEnded(grantId: string): void;
-  /** A sandbox reached a limit. Unless the kernel only refuses more, it is being killed, and its exits follow. */
+  /** A sandbox reached a limit; `SandboxLimit` says at which it is being killed. */
   limited(launchId: LaunchId, limit: SandboxLimit): void;
   /** The engine lost control of a sandbox: kill it. */
   lost(launchId: LaunchId, message: string): void;

@@ -21,6 +21,8 @@ export interface WatchedLimits {
   readonly maxTasks: number;
   /** The kernel refuses more tasks: it need only be told that there are as many. */
   readonly tasksKept: boolean;
+  /** Thousandths of a processor. */
+  readonly cpuMillis: number;
 }
 
 /** The parts of a plan, each already in its final form. */
@@ -76,11 +78,12 @@ export function encodeParts(
   bytes.writeUInt32LE(parts.uid, PLAN.at.uid);
   bytes.writeUInt32LE(parts.gid, PLAN.at.gid);
   bytes.writeUInt32LE(parts.filterFlags, PLAN.at.filter_flags);
-  const { memoryBytes, cpuTimeMs, maxTasks, tasksKept } = parts.watched;
+  const { memoryBytes, cpuTimeMs, maxTasks, tasksKept, cpuMillis } = parts.watched;
   bytes.writeBigUInt64LE(memoryBytes, PLAN.at.memory_bytes);
   bytes.writeBigUInt64LE(BigInt(cpuTimeMs) * 1000n, PLAN.at.cpu_time_us);
   bytes.writeUInt32LE(maxTasks, PLAN.at.max_tasks);
   bytes.writeUInt32LE(tasksKept ? 1 : 0, PLAN.at.tasks_kept);
+  bytes.writeUInt32LE(cpuMillis, PLAN.at.cpu_millis);
   let at: number = PLAN.bytes;
   for (const span of SPANS) {
     at = align(at);

@@ -7,6 +7,7 @@ import type { SandboxSpec } from "../model.js";
 import { beneath, byteString } from "../policy/byte-paths.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import type { ResourceLimit, WatchedLimits } from "./encode.js";
+import { cannotEnforce } from "./refusals.js";
 
 /** How limits of the sandbox as a whole are kept. */
 export interface LimitPlan {
@@ -21,7 +22,13 @@ export interface LimitPlan {
   readonly mechanisms: ReadonlyMap<string, string>;
 }
 
-export const NOTHING_WATCHED: WatchedLimits = { memoryBytes: 0n, cpuTimeMs: 0, maxTasks: 0, tasksKept: false };
+export const NOTHING_WATCHED: WatchedLimits = {
+  memoryBytes: 0n,
+  cpuTimeMs: 0,
+  maxTasks: 0,
+  tasksKept: false,
+  cpuMillis: 0,
+};
 
 /** Throws PROTECTION_UNAVAILABLE for what cannot be kept. */
 export function planLimits(
@@ -37,7 +44,11 @@ export function planLimits(
     mechanisms.set("memory_bytes", "watched by the sandbox's init; killed beyond it");
     refuseUncountedTrees(spec);
   }
-  if (cpuMillis > 0) ledger.need("cpu_limit");
+  const keepsShare = cpuMillis > 0 && ledger.need("cpu_limit");
+  if (keepsShare && !ledger.need("landlock_scope"))
+    throw cannotEnforce("spec.limits.cpu_millis", "without landlock_scope, this");
+  if (keepsShare)
+    mechanisms.set("cpu_millis", "watched by the sandbox's init; stopped by the keeper while it is ahead");
   if (cpuTimeMs > 0) mechanisms.set("cpu_time", "watched by the sandbox's init; killed beyond it");
   const keepsTasks = processes > 0 && ledger.need("process_limit");
   // The kernel counts by user and namespace, and exempts root: a namespace of its own holds nobody else's processes.
@@ -46,7 +57,7 @@ export function planLimits(
     mechanisms.set("processes", tasksKept ? "rlimit in a user namespace; EAGAIN beyond it" : WATCHED_TASKS);
   const initInside = tasksKept && (spec.checkpointable || spec.filesystem.privateProc);
   const helpers = 1 + (nursery ? 1 : 0);
-  const watches = watchesMemory || keepsTasks || cpuTimeMs > 0;
+  const watches = watchesMemory || keepsTasks || keepsShare || cpuTimeMs > 0;
   return {
     flags: (watches ? PLAN_FLAG.init : 0) | (tasksKept ? PLAN_FLAG.newUserNamespace : 0),
     watchesMemory,
@@ -55,6 +66,7 @@ export function planLimits(
       cpuTimeMs,
       maxTasks: keepsTasks ? processes + helpers : 0,
       tasksKept,
+      cpuMillis: keepsShare ? cpuMillis : 0,
     },
     kernelTasks: tasksKept ? processes + helpers + (initInside ? 1 : 0) : 0,
     mechanisms,

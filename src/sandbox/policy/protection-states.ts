@@ -100,6 +100,9 @@ function missingReason(protection: Protection, host: HostFeatures): string | und
     case "process_limit":
       return given(host.listsChildren, NO_CHILDREN);
     case "cpu_limit":
-      return "limits.cpu_millis needs a delegated control group with the cpu controller, which this version does not use";
+      return given(
+        host.listsChildren && host.landlockAbi >= 6,
+        host.listsChildren ? "stopping all of a sandbox needs Landlock ABI 6" : NO_CHILDREN,
+      );
   }
 }

@@ -36,10 +36,13 @@ export type WardenMessage =
     }
   | { readonly kind: "exited"; readonly launchId: LaunchId; readonly exit: WaitStatus }
   | { readonly kind: "gone"; readonly launchId: LaunchId }
-  /** It reached a limit; unless that is `tasks_full` it is being killed, and its exits follow. */
+  /** It reached a limit. */
   | { readonly kind: "limit"; readonly launchId: LaunchId; readonly limit: SandboxLimit };
 
-/** `unseen`: whether it keeps to its limits cannot be seen any more; `tasks_full`: the kernel refuses more. */
+/**
+ * `unseen`: whether it keeps to its limits cannot be seen any more; `tasks_full`: the kernel refuses more;
+ * `share_used` and `share_free`: all are to stop, and to go on. At the others it is being killed, and its exits follow.
+ */
 export type SandboxLimit = Exclude<(typeof LIMITS)[number], "none">;
 
 /** When a launch entered a stage, from its first one. */

@@ -185,7 +185,7 @@ describe("an encoded plan", () => {
     const flags = PLAN_FLAG.init | PLAN_FLAG.newUserNamespace;
     const user = compile({ limits: { processes: 5 } }, { uid: 1000, mountNamespaces: false }).plan;
     assert.equal(user.flags & flags, flags);
-    assert.deepEqual(user.watched, { memoryBytes: 0n, cpuTimeMs: 0, maxTasks: 6, tasksKept: true });
+    assert.deepEqual(user.watched, { memoryBytes: 0n, cpuTimeMs: 0, maxTasks: 6, tasksKept: true, cpuMillis: 0 });
     for (const host of [{ uid: 0 }, { uid: 1000, userNamespaces: false }]) {
       const { plan, summary } = compile({ limits: { processes: 5 } }, host);
       assert.equal(plan.flags & flags, PLAN_FLAG.init);
@@ -534,7 +534,7 @@ describe("what a host or this version cannot enforce", () => {
     const host = { listsChildren: false };
     assert.equal(refusal({ limits: { memoryBytes: 1n } }, host).metadata.protection, "memory_limit");
     assert.equal(refusal({ limits: { processes: 5 } }, host).metadata.protection, "process_limit");
-    assert.equal(refusal({ limits: { cpuMillis: 500 } }).metadata.protection, "cpu_limit");
+    assert.equal(refusal({ limits: { cpuMillis: 500 } }, host).metadata.protection, "cpu_limit");
     const degraded = compile({ limits: { processes: 5 }, protections: { mayDegrade: ["process_limit"] } }, host);
     assert.equal(degraded.protections.get("process_limit"), "degraded");
   });

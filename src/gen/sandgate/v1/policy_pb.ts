@@ -684,7 +684,9 @@ export type Limits = Message<"sandgate.v1.Limits"> & {
   openFiles: number;
 
   /**
-   * CPU share in thousandths of one core. This version cannot enforce it.
+   * CPU share in thousandths of one core, of all processes together. They are stopped (SIGSTOP) while they are ahead
+   * of it and then go on (SIGCONT): what was used decides, up to a tenth of a second may be saved up. A program that
+   * waits for stopped children sees this, and one that had stopped itself goes on too. The first time is an event.
    *
    * @generated from field: uint32 cpu_millis = 4;
    */
@@ -801,8 +803,7 @@ export const WorkdirSpecSchema: GenMessage<WorkdirSpec> = /*@__PURE__*/
  *  - landlock_refer: files move between directories only where both permit it.
  *  - seccomp_notify: the system-call filter, and held calls.
  *  - wait_killable: an ordinary signal does not disturb a call that is held.
- *  - memory_limit, process_limit: limits of the sandbox as a whole.
- *  - cpu_limit: a share of the processors; this version has no way to enforce it.
+ *  - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole.
  *  - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
  *  - user_namespace: a user namespace of its own, where the service does not run as root.
  *  - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
