@@ -39,7 +39,8 @@ export type ErrorReason =
   | "HOLD_NOT_FOUND"
   | "SANDBOX_EXISTS"
   | "NOT_IMPLEMENTED"
-  | "SERVICE_FAILED";
+  | "SERVICE_FAILED"
+  | "NAME_UNRESOLVED";
 
 export interface ErrorDetails {
   readonly reason?: ErrorReason;

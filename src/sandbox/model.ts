@@ -80,7 +80,7 @@ export type Transport = "tcp" | "udp" | "icmp" | "unix";
 export interface NetworkRule {
   /** Undefined: TCP and UDP. */
   readonly transport: Transport | undefined;
-  /** An address, a CIDR block, or empty for any. (Names come with a later version.) */
+  /** An address, a CIDR block, a host name, or empty for any. */
   readonly host: string;
   /** Empty: all. */
   readonly ports: readonly PortRange[];

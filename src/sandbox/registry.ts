@@ -17,6 +17,8 @@ import type {
   SandboxState,
   SignalScope,
 } from "./model.js";
+import type { Names, NamesNow, SandboxNames } from "./names/names.js";
+import type { NameTable } from "./policy/network.js";
 import type { HoldIntake, ProcessStreams } from "./ports.js";
 import type { LaunchId, SandboxLimit, WaitStatus } from "./warden/messages.js";
 
@@ -113,6 +115,8 @@ interface SandboxRecord<Streams extends ProcessStreams> {
   readonly traceparent: string;
   readonly spec: SandboxSpec;
   readonly compiled: CompiledLaunch;
+  /** Undefined where its rules have none. */
+  readonly names: SandboxNames | undefined;
   readonly createTimeMs: number;
   readonly execs: boolean;
   readonly processes: Map<string, MutableProcess<Streams>>;
@@ -135,6 +139,7 @@ interface SandboxRecord<Streams extends ProcessStreams> {
 export interface RegistryOptions<Streams extends ProcessStreams> {
   readonly engine: EngineClient;
   readonly compiler: PlanCompiler;
+  readonly names: Names;
   readonly holds: HoldIntake;
   readonly events: EventSink;
   readonly createStreams: (process: ProcessSpec, spec: SandboxSpec) => Streams;
@@ -171,13 +176,16 @@ const LIMITS_REACHED: Readonly<Record<SandboxLimit, { readonly limit: string; re
 };
 
 const MAIN = "main";
+const NO_NAMES: NameTable = new Map();
+/** Among the files that a sandbox is shown: it is the only one. */
+const HOSTS_INDEX = 0;
 const SIGTERM = 15;
 const SIGKILL = 9;
 const SIGSTOP = 19;
 const SIGCONT = 18;
 
 export function createRegistry<Streams extends ProcessStreams>(options: RegistryOptions<Streams>): Registry<Streams> {
-  const { engine, compiler, holds, events, createStreams, maxSandboxesPerTenant } = options;
+  const { engine, compiler, names, holds, events, createStreams, maxSandboxesPerTenant } = options;
   const byKey = new Map<string, SandboxRecord<Streams>>();
   const bySandboxLaunch = new Map<LaunchId, SandboxRecord<Streams>>();
   const byProcessLaunch = new Map<
@@ -370,7 +378,12 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
   }
 
   async function start(record: SandboxRecord<Streams>, process: MutableProcess<Streams>): Promise<void> {
-    const { launchId, compiled, sandboxId } = record;
+    const { launchId, sandboxId } = record;
+    const pinned = record.names === undefined ? undefined : await pinNames(record, record.names);
+    const compiled =
+      pinned === undefined
+        ? record.compiled
+        : compiler.compileLaunch(record.spec, process.spec, { nursery: record.execs, hosts: pinned.hosts });
     bySandboxLaunch.set(launchId, record);
     byProcessLaunch.set(launchId, { sandbox: record, process });
     try {
@@ -379,6 +392,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         sandboxId,
         processId: MAIN,
         policy: compiled.engine,
+        names: pinned?.table ?? NO_NAMES,
         // Whoever asked for a single process waits for its end.
         startMayWait: !record.execs,
         plan: compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId)),
@@ -401,6 +415,18 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       byProcessLaunch.delete(launchId);
       throw error;
     }
+  }
+
+  /** Resolves the names in its rules, which takes a moment: it may have been stopped meanwhile. */
+  async function pinNames(record: SandboxRecord<Streams>, own: SandboxNames): Promise<NamesNow> {
+    const now = await own.pin(({ table, hosts }) => {
+      engine.setNames(record.launchId, table);
+      engine.showFile(record.launchId, HOSTS_INDEX, hosts);
+    });
+    if (record.state === "created") return now;
+    throw new SandboxError("cancelled", "the sandbox was stopped before its program started", {
+      reason: "WRONG_STATE",
+    });
   }
 
   function emitStarted(record: SandboxRecord<Streams>, process: MutableProcess<Streams>): void {
@@ -484,8 +510,9 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
           metadata: { limit: `${maxSandboxesPerTenant}` },
         });
       }
-      const compiled = compiler.compileLaunch(input.spec, input.process, { nursery: input.execs });
       const launchId = engine.newLaunchId();
+      const own = names.of(input.spec);
+      const compiled = compiler.compileLaunch(input.spec, input.process, { nursery: input.execs });
       let settleGone: () => void = () => undefined;
       const gone = new Promise<void>((resolve) => {
         settleGone = resolve;
@@ -497,10 +524,11 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         traceparent: input.traceparent,
         spec: input.spec,
         compiled,
+        names: own,
         createTimeMs: Date.now(),
         execs: input.execs,
         processes: new Map(),
-        timers: new Set(),
+        timers: new Set(own === undefined ? [] : [own.close]),
         plan: compiled.summary,
         state: "created",
         endTimeMs: undefined,

@@ -2,6 +2,7 @@
 import { randomUUID } from "node:crypto";
 import { readFileSync } from "node:fs";
 import type { Logger } from "pino";
+import { systemClock } from "../base/clock.js";
 import { HOLDABLE } from "../engine/bpf/filter.js";
 import { CheckpointService } from "../gen/sandgate/v1/checkpoint_pb.js";
 import { DecisionService } from "../gen/sandgate/v1/decision_pb.js";
@@ -19,6 +20,8 @@ import { type Host, probeHost } from "../sandbox/host.js";
 import { createJournal } from "../sandbox/journal/journal.js";
 import { createPlanCompiler, planHeader } from "../sandbox/launch/plan.js";
 import type { DomainEvent, EventBody, EventSink, HeldCall } from "../sandbox/model.js";
+import { createNames } from "../sandbox/names/names.js";
+import { createNameResolver, type ResolverOptions } from "../sandbox/names/resolver.js";
 import type { AutomaticSettlement, HoldEngine, ProcessStreams } from "../sandbox/ports.js";
 import { createRegistry, type Principal, type Registry } from "../sandbox/registry.js";
 import { createStreams } from "../sandbox/stdio/streams.js";
@@ -54,6 +57,8 @@ export interface ServiceOptions {
   readonly tracing?: boolean;
   /** How long the engine polls before it sleeps while calls keep coming, in microseconds. */
   readonly spinUs?: number;
+  /** How names in network rules are looked up, where not as the host does. */
+  readonly names?: ResolverOptions;
   /** Called when the engine or the warden ended: every sandbox is gone, and the service should be too. */
   readonly onFailed?: (error: Error) => void;
 }
@@ -198,8 +203,10 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     },
   });
 
+  const names = createNames(createNameResolver(options.names), systemClock);
   const registry = createRegistry({
     engine,
+    names,
     compiler: createPlanCompiler(host.features, { ports: () => ownPorts, sockets: () => ownSockets }),
     holds,
     events,

@@ -7,7 +7,7 @@
  *   restart FULL          likewise with SA_RESTART: ended by its third alarm
  *   again PORT OTHER      connect, dissolve with AF_UNSPEC, connect to OTHER with the same socket
  *   shapes PORT           addresses of odd lengths and of other families, descriptors that are no socket
- *   race-family PORT COUNT    connects to PORT of 127.0.0.2 while a thread flips the family to AF_UNSPEC and back
+ *   race-family PORT COUNT [once]   until it was reached once, or COUNT times: connects to PORT of 127.0.0.2 while a thread flips the family to AF_UNSPEC and back
  *   race-socket PORT COUNT    connects while a thread exchanges the socket for what is none, and back
  */
 #define _GNU_SOURCE
@@ -163,11 +163,12 @@ static int race_family(char **arguments)
 {
 	struct sockaddr_in address = to("127.0.0.2", arguments[0]);
 	int count = atoi(arguments[1]), reached = 0, refused = 0;
+	int enough = arguments[2] ? 1 : count;
 	pthread_t thread;
 
 	memcpy((void *)&shared.address, &address, sizeof(address));
 	pthread_create(&thread, NULL, flip_family, NULL);
-	for (int i = 0; i < count; i++) {
+	for (int i = 0; i < count && reached < enough; i++) {
 		struct sockaddr_in peer;
 		socklen_t length = sizeof(peer);
 		int fd = make_socket(0);
@@ -231,7 +232,7 @@ int main(int argc, char **argv)
 		result = again(argv + 2);
 	else if (argc == 3 && strcmp(act, "shapes") == 0)
 		result = shapes(argv + 2);
-	else if (argc == 4 && strcmp(act, "race-family") == 0)
+	else if (argc >= 4 && strcmp(act, "race-family") == 0)
 		result = race_family(argv + 2);
 	else if (argc == 4 && strcmp(act, "race-socket") == 0)
 		result = race_socket(argv + 2);

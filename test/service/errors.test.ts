@@ -92,8 +92,8 @@ const malformed: readonly Case[] = [
   },
   { what: "a user that is none", spec: { runAs: { uid: 0xffffffff } }, refusal: invalid("spec.run_as.uid") },
   {
-    what: "a host name",
-    spec: { network: { allow: [{ host: "example.org" }] } },
+    what: "a host that is neither address nor name",
+    spec: { network: { allow: [{ host: "127.1" }] } },
     refusal: invalid("spec.network.allow[0].host"),
   },
   {

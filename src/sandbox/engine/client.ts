@@ -9,6 +9,7 @@ import { nativeFiles } from "../../native/library.js";
 import { launchFailure } from "../launch/failure.js";
 import type { Grant, HeldCall, Settlement, VerdictSource } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
+import type { NameTable } from "../policy/network.js";
 import type { AutomaticSettlement } from "../ports.js";
 import {
   killMessage,
@@ -67,6 +68,8 @@ export interface EngineClient {
   /** Kills everything of a sandbox; `gone` follows. */
   kill(sandboxLaunchId: LaunchId): void;
   settle(holdId: number, settlement: Settlement): void;
+  /** Replaces what the names in a sandbox's rules stand for. */
+  setNames(sandboxLaunchId: LaunchId, names: NameTable): void;
   addGrant(sandboxLaunchId: LaunchId, grant: Grant): void;
   removeGrant(sandboxLaunchId: LaunchId, grantId: string): void;
   /**
@@ -85,6 +88,7 @@ export interface Launch {
   readonly sandboxId: string;
   readonly processId: string;
   readonly policy: EnginePolicy;
+  readonly names: NameTable;
   /** `onStarted` may come some milliseconds late, at once with what follows. */
   readonly startMayWait: boolean;
   /** Bytes of `struct sg_plan`. */
@@ -350,9 +354,17 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
   return {
     newLaunchId: () => ++lastLaunchId,
     launch(launch) {
-      const { launchId, sandboxId, processId, policy, startMayWait } = launch;
+      const { launchId, sandboxId, processId, policy, names, startMayWait } = launch;
       // No wake: the engine looks here when the warden says that the launch is ready.
-      worker.postMessage({ kind: "expect", launchId, sandboxId, processId, policy, startMayWait } satisfies ToEngine);
+      worker.postMessage({
+        kind: "expect",
+        launchId,
+        sandboxId,
+        processId,
+        policy,
+        names,
+        startMayWait,
+      } satisfies ToEngine);
       return begin(launch);
     },
     exec(exec) {
@@ -374,6 +386,7 @@ export async function startEngine(options: EngineClientOptions): Promise<EngineC
       sendWarden(killMessage(sandboxLaunchId), [], () => undefined);
     },
     settle: (holdId, settlement) => post({ kind: "settle", holdId, settlement }),
+    setNames: (sandboxLaunchId, names) => post({ kind: "names", sandboxLaunchId, names }),
     addGrant: (sandboxLaunchId, grant) => post({ kind: "add_grant", sandboxLaunchId, grant }),
     removeGrant: (sandboxLaunchId, grantId) => post({ kind: "remove_grant", sandboxLaunchId, grantId }),
     showFile: (sandboxLaunchId, index, content) => post({ kind: "show_file", sandboxLaunchId, index, content }),

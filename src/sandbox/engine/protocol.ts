@@ -5,6 +5,7 @@
 
 import type { Grant, HeldCall, Settlement } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
+import type { NameTable } from "../policy/network.js";
 import type { AutomaticSettlement } from "../ports.js";
 import type { LaunchId, WardenMessage } from "../warden/messages.js";
 
@@ -30,6 +31,7 @@ export type ToEngine =
       readonly sandboxId: string;
       readonly processId: string;
       readonly policy: EnginePolicy;
+      readonly names: NameTable;
       /** The news of its start may come a moment later, together with that of its end. */
       readonly startMayWait: boolean;
     }
@@ -51,6 +53,8 @@ export type ToEngine =
       readonly index: number;
       readonly content: Uint8Array;
     }
+  /** What the names in its rules stand for from now on, whole. */
+  | { readonly kind: "names"; readonly sandboxLaunchId: LaunchId; readonly names: NameTable }
   /** Answered by `signalled`. */
   | {
       readonly kind: "signal_all";

@@ -1,8 +1,9 @@
 import type { Listener } from "../../engine/loop.js";
 import { compileGrant } from "../decisions/grant-match.js";
-import type { Grant, HeldCall, NetworkRule, Settlement, SocketAddress, Transport } from "../model.js";
+import type { Grant, HeldCall, NetworkPolicy, Settlement, SocketAddress, Transport } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { compileMatch, compileNetworkRules } from "../policy/match.js";
+import type { NameTable } from "../policy/network.js";
 import type { Keeper } from "../warden/keeper.js";
 import type { LaunchId } from "../warden/messages.js";
 
@@ -18,6 +19,8 @@ export interface EngineSandbox {
   readonly startMayWait: boolean;
   readonly judge: Judge;
   readonly network: NetworkJudge;
+  /** What the names in its rules stand for now. */
+  names: NameTable;
   /** Process ids by pid of each started process. */
   readonly processes: Map<number, string>;
   /** Started processes whose own execve has not come yet. */
@@ -132,14 +135,13 @@ export function createJudge(policy: EnginePolicy, grantEvents: GrantEvents): Jud
 }
 
 export function createNetworkJudge(
-  allow: readonly NetworkRule[],
-  deny: readonly NetworkRule[],
-  grantable: readonly NetworkRule[],
+  { allow, deny, grantable }: NetworkPolicy,
+  names: () => NameTable,
   scopesAbstract: boolean,
 ): NetworkJudge {
-  const isListed = compileNetworkRules(allow);
-  const isDenied = compileNetworkRules(deny);
-  const isInCeiling = compileNetworkRules(grantable);
+  const isListed = compileNetworkRules(allow, names);
+  const isDenied = compileNetworkRules(deny, names);
+  const isInCeiling = compileNetworkRules(grantable, names);
   /** What is bound elsewhere is out of the keeper's reach, too. */
   const isWithinScope = (address: SocketAddress): boolean =>
     scopesAbstract && address.kind === "unix" && address.path[0] === 0;

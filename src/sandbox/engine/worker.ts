@@ -286,12 +286,8 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
           policy,
           startMayWait,
           judge: createJudge(policy, grantEvents),
-          network: createNetworkJudge(
-            policy.network.allow,
-            policy.network.deny,
-            policy.network.grantable,
-            policy.scopesAbstract,
-          ),
+          network: createNetworkJudge(policy.network, () => sandbox.names, policy.scopesAbstract),
+          names: message.names,
           processes: new Map(),
           launching: new Set(),
           listener: undefined,
@@ -323,6 +319,11 @@ function runEngine(start: EngineStart, port: NonNullable<typeof parentPort>): vo
       case "show_file": {
         const fd = sandboxes.get(message.sandboxLaunchId)?.shownFiles[message.index];
         if (fd !== undefined) showFile(fd, message.content);
+        return;
+      }
+      case "names": {
+        const sandbox = sandboxes.get(message.sandboxLaunchId);
+        if (sandbox !== undefined) sandbox.names = message.names;
         return;
       }
       case "signal_all": {

@@ -65,7 +65,13 @@ export interface Trees {
   readonly grantable: readonly TreeRule[];
 }
 
-export function planTrees({ filesystem }: SandboxSpec, process: ProcessSpec, view: View): Trees {
+/** `shown` are files that the sandbox is given to read. */
+export function planTrees(
+  { filesystem }: SandboxSpec,
+  process: ProcessSpec,
+  view: View,
+  shown: readonly string[] = [],
+): Trees {
   const rule = (access: number) => (path: string) => ({ path, access, optional: false });
   // The kernel wants both to execute; the engine, which sees every open, refuses to read.
   const executable = (path: string) => ({ ...rule(FS.execute | FS.readFile)(path), executeOnly: true });
@@ -78,6 +84,7 @@ export function planTrees({ filesystem }: SandboxSpec, process: ProcessSpec, vie
       ...filesystem.mappings.filter(({ readOnly }) => readOnly).map(({ inside }) => rule(READ_TREE)(inside)),
       ...(filesystem.privateProc ? [rule(FS.readFile | FS.readDir)(PROC)] : []),
       ...filesystem.executable.map(executable),
+      ...shown.map((path) => ({ path, access: FS.readFile, optional: true })),
       ...(filesystem.baseline === "sane"
         ? programTrees({ program, cwd, searchPath: searchPathOf(process) }, view)
         : []),

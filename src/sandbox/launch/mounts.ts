@@ -20,7 +20,7 @@ export type MetadataPlan = "none" | "mounts" | "everywhere" | "mediated";
 
 /** What other parts of the plan want shown otherwise than the host has it. */
 export interface ViewNeeds {
-  /** Files shown over what is at their paths. */
+  /** Files shown over what is at their paths; left out where the spec lets mount_namespace degrade. */
   readonly files: readonly ShownFile[];
   /** Shown empty and without any permission. */
   readonly hidden: readonly KnownPlace[];
@@ -74,11 +74,13 @@ export function planMounts(
   const kind = mountNamespaceOf(spec, host);
   const metadata = planMetadata(filesystem, kind !== undefined);
   const required = requiredBy(filesystem, needs);
-  if (required === undefined && metadata !== "mounts") {
+  const mustMount = required !== undefined || metadata === "mounts";
+  if (!mustMount && needs.files.length === 0) {
     if (metadata === "mediated" && kind === undefined) ledger.excuse("mount_namespace");
     return { flags: 0, mounts: NOTHING, metadata };
   }
   const isThere = ledger.need("mount_namespace") && (kind !== "user" || ledger.need("user_namespace"));
+  if (!isThere && !mustMount) return { flags: 0, mounts: NOTHING, metadata };
   if (!isThere) throw cannotEnforce(required ?? "spec.filesystem", "without mount_namespace, this");
   const steps: MountStep[] = [
     ...viewSteps(filesystem, procSecrets),
@@ -106,12 +108,12 @@ export function planMounts(
 }
 
 /** The field that cannot do without mounts. */
-function requiredBy(filesystem: FilesystemPolicy, { files, hidden }: ViewNeeds): string | undefined {
+function requiredBy(filesystem: FilesystemPolicy, { hidden }: ViewNeeds): string | undefined {
   if (filesystem.root !== "") return "spec.filesystem.root";
   if (filesystem.mappings.length > 0) return "spec.filesystem.mappings";
   if (filesystem.privateTmp !== undefined) return "spec.filesystem.private_tmp";
   if (filesystem.privateProc) return "spec.filesystem.private_proc";
-  return files.length > 0 || hidden.length > 0 ? "spec.filesystem" : undefined;
+  return hidden.length > 0 ? "spec.filesystem" : undefined;
 }
 
 /** What the program may write without a verdict. */

@@ -2,7 +2,7 @@
 import { SandboxError } from "../../base/errors.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
-import { bindPorts, connectPorts, isAnyHost, ruleCovers } from "../policy/network.js";
+import { bindPorts, connectPorts, isAnyHost, namesOf, ruleCovers } from "../policy/network.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import { planDatagrams } from "./datagrams.js";
 import { cannotEnforce, noted } from "./refusals.js";
@@ -16,6 +16,8 @@ export interface NetworkPlan {
   /** Calls that can name where a message goes are notified. */
   readonly mediateSend: boolean;
   readonly mediateConnect: boolean;
+  /** Its rules have names, which the sandbox sees in its /etc/hosts. */
+  readonly showsNames: boolean;
   /** What Landlock grants by port: to the program, and to what acts for it. */
   readonly innerPorts: readonly number[] | "all";
   readonly outerPorts: readonly number[] | "all";
@@ -69,6 +71,7 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
     unix: datagrams.unix,
     mediateSend: datagrams.judgesSend,
     mediateConnect,
+    showsNames: namesOf(network).size > 0,
     innerPorts: mediateConnect ? [] : named(allowedPorts),
     outerPorts: mediateConnect ? named(connectPorts([...allowed, ...grantable])) : named(allowedPorts),
     bindPorts: bound,

@@ -27,11 +27,15 @@ import { mechanismsOf } from "./summary.js";
 
 export { planHeader } from "./encode.js";
 
+const HOSTS = "/etc/hosts";
+
 export interface LaunchOptions {
   /** Keep a process inside that starts more of them. */
   readonly nursery: boolean;
   /** Shown over what the sandbox has at their paths, where it may have mounts of its own. */
   readonly files?: readonly ShownFile[];
+  /** What its /etc/hosts says, where its rules have names; behind the files above. */
+  readonly hosts?: Uint8Array;
 }
 
 export interface CompiledLaunch {
@@ -80,7 +84,7 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
       const network = planNetwork(spec, mediation, ledger);
       const handled = planHandled(network, host, ledger);
       const view = viewOf(spec.filesystem);
-      const trees = planTrees(spec, process, view);
+      const trees = planTrees(spec, process, view, network.showsNames ? [HOSTS] : []);
       const filterFlags = planFilterFlags(mediation, network, ledger);
       const denied = planDenied(spec, ledger, view, {
         mounts: mountNamespaceOf(spec, host) !== undefined,
@@ -89,7 +93,10 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
       const namespaces = planNamespaces(spec, host, ledger);
       const mounts = planMounts(
         spec,
-        { files: options.files ?? [], hidden: denied?.hidden ?? [] },
+        {
+          files: [...(options.files ?? []), ...(network.showsNames ? [hostsFile(options.hosts ?? NOTHING)] : [])],
+          hidden: denied?.hidden ?? [],
+        },
         host,
         ledger,
         procSecrets,
@@ -192,6 +199,10 @@ function planExec(mediation: Mediation, ledger: ProtectionLedger): boolean {
   }
   refuseRacyExecs(mediation.triggers);
   return false;
+}
+
+function hostsFile(content: Uint8Array): ShownFile {
+  return { path: HOSTS, content, mode: 0o644, changes: true };
 }
 
 function planNamespaces(spec: SandboxSpec, host: HostFeatures, ledger: ProtectionLedger): number {

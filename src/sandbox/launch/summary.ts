@@ -3,6 +3,7 @@ import type { FilterPolicy } from "../../engine/bpf/filter.js";
 import { syscallRows } from "../../engine/syscalls/table.js";
 import type { NetworkRule, SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
+import { nameOf } from "../policy/network.js";
 import type { DeniedPlan } from "./denied.js";
 import type { LimitPlan } from "./limits.js";
 import type { MetadataPlan } from "./mounts.js";
@@ -62,10 +63,12 @@ export function mechanismsOf(
     rule === undefined || !["tcp", undefined].includes(rule.transport)
       ? reachedByMessage(rule)
       : network.mediateConnect
-        ? "engine"
+        ? judged(rule)
         : "landlock";
   const reachedByMessage = (rule: NetworkRule | undefined) =>
     network.mediateSend || rule?.transport === "unix" ? "engine" : "seccomp";
+  const judged = ({ host }: NetworkRule) =>
+    nameOf(host) === undefined ? "engine" : "engine, on the addresses that the service resolved";
   each(spec.network.allow, "spec.network.allow", (index) => reached(spec.network.allow[index]));
   each(spec.network.deny, "spec.network.deny", (index) => reached(spec.network.deny[index]));
   each(spec.network.grantable, "spec.network.grantable", () => "verdict");

@@ -1,5 +1,6 @@
 import ipaddr from "ipaddr.js";
-import type { BindRule, NetworkRule, PortRange, SocketAddress, Transport } from "../model.js";
+import { parseHostName } from "../../base/host-names.js";
+import type { BindRule, NetworkPolicy, NetworkRule, PortRange, SocketAddress, Transport } from "../model.js";
 import { compileUnixHost } from "./unix.js";
 
 /** An address block: 4 or 16 bytes, of which the first `bits` count. */
@@ -40,6 +41,33 @@ export function parseBlock(host: string): AddressBlock | undefined {
     return { bytes: masked(bytes.slice(12), bits - 96), bits: bits - 96 };
   }
   return { bytes: masked(bytes, bits), bits };
+}
+
+/** By name, the addresses that it stands for, as `addressKey` gives them. */
+export type NameTable = ReadonlyMap<string, ReadonlySet<string>>;
+
+/** A canonical address as a key. */
+export function addressKey(ip: ArrayLike<number>): string {
+  return Array.prototype.join.call(ip, ".");
+}
+
+/** The name that a host is, in the form in which names are compared; undefined when it is none. */
+export function nameOf(host: string): string | undefined {
+  return isAnyHost(host) || parseBlock(host) !== undefined ? undefined : parseHostName(host);
+}
+
+/** The names in a policy, each with the first field that has it. */
+export function namesOf({ allow, grantable }: NetworkPolicy): ReadonlyMap<string, string> {
+  const fields = new Map<string, string>();
+  const add = (rules: readonly NetworkRule[], field: string) => {
+    rules.forEach(({ transport, host }, index) => {
+      const name = transport === "unix" ? undefined : nameOf(host);
+      if (name !== undefined && !fields.has(name)) fields.set(name, `${field}[${index}].host`);
+    });
+  };
+  add(allow, "spec.network.allow");
+  add(grantable, "spec.network.grantable");
+  return fields;
 }
 
 /** The block as text, for showing and for crossing to the engine. */
@@ -85,33 +113,42 @@ export function portsOf(ports: readonly PortRange[]): number {
   return ports.reduce((sum, { first, last }) => sum + last - first + 1, 0);
 }
 
-/** Whether any rule matches. Hosts that do not parse match nothing: the spec's validation names them before. */
+/**
+ * Whether any rule matches. `names` gives what names stand for at the time of the question. Hosts that are neither
+ * match nothing: the spec's validation names them before.
+ */
 export function compileNetworkRules(
   rules: readonly NetworkRule[],
+  names: () => NameTable = () => NO_NAMES,
 ): (transport: Transport, address: SocketAddress) => boolean {
   const compiled = rules.map((rule) => ({
     rule,
     any: isAnyHost(rule.host),
     block: isAnyHost(rule.host) || rule.transport === "unix" ? undefined : parseBlock(rule.host),
-    names: rule.transport === "unix" ? compileUnixHost(rule.host) : () => false,
+    isSocket: rule.transport === "unix" ? compileUnixHost(rule.host) : () => false,
+    name: rule.transport === "unix" ? undefined : nameOf(rule.host),
   }));
   return (transport, address) => {
     if (address.kind === "unspecified") return false;
     const ip = address.kind === "ip" ? canonicalAddress(address.ip) : undefined;
-    return compiled.some(({ rule, any, block, names }) => {
+    return compiled.some(({ rule, any, block, isSocket, name }) => {
       if (!ruleCovers(rule, transport)) return false;
-      if (address.kind === "unix") return any || names(address.path);
-      if (transport === "icmp") return any || (block !== undefined && ip !== undefined && isInBlock(ip, block));
+      if (address.kind === "unix") return any || isSocket(address.path);
       if (
         rule.ports.length > 0 &&
         !rule.ports.some(({ first, last }) => first <= address.port && address.port <= last)
       ) {
         return false;
       }
-      return any || (block !== undefined && ip !== undefined && isInBlock(ip, block));
+      if (any) return true;
+      if (ip === undefined) return false;
+      if (name !== undefined) return names().get(name)?.has(addressKey(ip)) === true;
+      return block !== undefined && isInBlock(ip, block);
     });
   };
 }
+
+const NO_NAMES: NameTable = new Map();
 
 function isInBlock(ip: ArrayLike<number>, { bytes, bits }: AddressBlock): boolean {
   if (ip.length !== bytes.length) return false;

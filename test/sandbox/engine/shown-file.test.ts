@@ -68,6 +68,7 @@ describe("a file that is shown to a sandbox", () => {
       sandboxId: "shown",
       processId: "main",
       policy: compiled.engine,
+      names: new Map(),
       startMayWait: false,
       plan: compiler.encodePlan(compiled, BigInt(launchId), BigInt(launchId)),
       fds: childFds,

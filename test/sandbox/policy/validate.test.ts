@@ -67,7 +67,10 @@ describe("a spec", () => {
   it("names the network rule that cannot be read", () => {
     const rule = (parts: Partial<NetworkRule>): NetworkRule => ({ transport: "tcp", host: "", ports: [], ...parts });
     const field = (parts: Partial<NetworkRule>) => refused({ network: { allow: [rule({}), rule(parts)] } });
-    assert.equal(field({ host: "example.org" }), "spec.network.allow[1].host");
+    assert.equal(field({ host: "example.org" }), undefined);
+    assert.throws(() => field({ host: "*.example.org" }), /unimplemented|not implemented in this version/);
+    assert.equal(field({ host: "10.0.0" }), "spec.network.allow[1].host");
+    assert.equal(refused({ network: { deny: [rule({ host: "example.org" })] } }), "spec.network.deny[0].host");
     assert.equal(field({ host: "10.0.0.0/40" }), "spec.network.allow[1].host");
     assert.equal(field({ ports: [{ first: 0, last: 80 }] }), "spec.network.allow[1].ports[0]");
     assert.equal(field({ ports: [{ first: 80, last: 79 }] }), "spec.network.allow[1].ports[0]");

@@ -103,6 +103,9 @@ const (
 	// The service failed on its own account. The metadata carries a correlation id ("correlation_id") that
 	// the server's log has too.
 	ErrorReason_ERROR_REASON_SERVICE_FAILED ErrorReason = 25
+	// A host name in a network rule has no address, or its name servers do not answer (UNAVAILABLE). The metadata
+	// carries the name ("name"); the message has the cause.
+	ErrorReason_ERROR_REASON_NAME_UNRESOLVED ErrorReason = 26
 )
 
 // Enum value maps for ErrorReason.
@@ -134,6 +137,7 @@ var (
 		23: "ERROR_REASON_SANDBOX_EXISTS",
 		24: "ERROR_REASON_NOT_IMPLEMENTED",
 		25: "ERROR_REASON_SERVICE_FAILED",
+		26: "ERROR_REASON_NAME_UNRESOLVED",
 	}
 	ErrorReason_value = map[string]int32{
 		"ERROR_REASON_UNSPECIFIED":                     0,
@@ -162,6 +166,7 @@ var (
 		"ERROR_REASON_SANDBOX_EXISTS":                  23,
 		"ERROR_REASON_NOT_IMPLEMENTED":                 24,
 		"ERROR_REASON_SERVICE_FAILED":                  25,
+		"ERROR_REASON_NAME_UNRESOLVED":                 26,
 	}
 )
 
@@ -620,7 +625,7 @@ const file_sandgate_v1_common_proto_rawDesc = "" +
 	" \x03(\v2\x15.sandgate.v1.OsStringR\tancestors\":\n" +
 	"\x06Cursor\x12\x14\n" +
 	"\x05epoch\x18\x01 \x01(\tR\x05epoch\x12\x1a\n" +
-	"\bsequence\x18\x02 \x01(\x04R\bsequence*\x8e\a\n" +
+	"\bsequence\x18\x02 \x01(\x04R\bsequence*\xb0\a\n" +
 	"\vErrorReason\x12\x1c\n" +
 	"\x18ERROR_REASON_UNSPECIFIED\x10\x00\x12'\n" +
 	"#ERROR_REASON_PROTECTION_UNAVAILABLE\x10\x01\x12\x1c\n" +
@@ -648,7 +653,8 @@ const file_sandgate_v1_common_proto_rawDesc = "" +
 	"\x1bERROR_REASON_HOLD_NOT_FOUND\x10\x16\x12\x1f\n" +
 	"\x1bERROR_REASON_SANDBOX_EXISTS\x10\x17\x12 \n" +
 	"\x1cERROR_REASON_NOT_IMPLEMENTED\x10\x18\x12\x1f\n" +
-	"\x1bERROR_REASON_SERVICE_FAILED\x10\x19B\x9b\x01\n" +
+	"\x1bERROR_REASON_SERVICE_FAILED\x10\x19\x12 \n" +
+	"\x1cERROR_REASON_NAME_UNRESOLVED\x10\x1aB\x9b\x01\n" +
 	"\x0fcom.sandgate.v1B\vCommonProtoP\x01Z.sandgate.example/go/gen/sandgate/v1;sandgatev1\xa2\x02\x03SXX\xaa\x02\vSandgate.V1\xca\x02\vSandgate\\V1\xe2\x02\x17Sandgate\\V1\\GPBMetadata\xea\x02\fSandgate::V1b\x06proto3"
 
 var (

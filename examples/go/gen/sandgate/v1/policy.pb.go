@@ -1005,8 +1005,19 @@ type NetworkRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Transport; unspecified means TCP and UDP.
 	Transport Transport `protobuf:"varint,1,opt,name=transport,proto3,enum=sandgate.v1.Transport" json:"transport,omitempty"`
-	// An address ("192.0.2.7", "2001:db8::1") or a CIDR block ("10.0.0.0/8"); empty or "*" means any. This version
-	// refuses host names.
+	// An address ("192.0.2.7", "2001:db8::1"), a CIDR block ("10.0.0.0/8"), or a host name in full ("api.example.com");
+	// empty or "*" means any.
+	//
+	// The service resolves a name, by the host's hosts file and then its name servers, before the program starts, and
+	// again when its time to live ends: no sooner than after 5 seconds, no later than after 5 minutes. Its addresses are
+	// what may be reached; one that it no longer stands for may be reached for another minute. While there is no
+	// answer, the last addresses hold for 10 minutes, and then nothing is reached by that name. A name that cannot be
+	// resolved refuses the spawn with NAME_UNRESOLVED. Addresses of the machine itself, of its link, and of multicast
+	// are taken from the hosts file alone: the owner of a name could give it any. The sandbox sees the names in an
+	// /etc/hosts of its own, which needs mount_namespace, so that the program needs no name server.
+	//
+	// Names are for allow and grantable. This version refuses names below a domain ("*.example.com") with
+	// UNIMPLEMENTED.
 	//
 	// For Unix sockets, a socket's path or a directory's for all sockets below it, as the sandbox sees them, with every
 	// link followed; or "@" and an abstract name. What is compared is where the socket lies, however it was named; a
