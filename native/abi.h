@@ -374,6 +374,7 @@ enum sg_keeper_op {
 	SG_KEEPER_LISTENER = 8, /* fds: the sandbox's listener, by which CONNECT may answer; no reply */
 	SG_KEEPER_SEND = 9,    /* struct sg_keeper_send follows: one message; fds: the socket, then those that it carries */
 	SG_KEEPER_PROGRAM = 10, /* as RESOLVE, of a file to be executed; without a path, of the descriptor itself */
+	SG_KEEPER_BIND = 11,   /* fds: the socket; the address follows; umask for a socket file */
 };
 
 /* CONNECT: a uint64_t, the notification's id, comes first. A result that is there at once answers the call itself. */

@@ -136,6 +136,7 @@ static void (*const operations[])(struct keeper *keeper, struct request *request
 	[SG_KEEPER_LISTENER] = handle_listener,
 	[SG_KEEPER_SEND] = handle_send,
 	[SG_KEEPER_PROGRAM] = handle_program,
+	[SG_KEEPER_BIND] = handle_bind,
 };
 
 static void handle(struct keeper *keeper, const struct sg_keeper_request *head, const char *bytes,

@@ -82,5 +82,6 @@ void handle_act(struct keeper *keeper, struct request *request);
 void handle_send(struct keeper *keeper, struct request *request);
 void handle_cancel(struct keeper *keeper, struct request *request);
 void handle_listener(struct keeper *keeper, struct request *request);
+void handle_bind(struct keeper *keeper, struct request *request);
 
 #endif

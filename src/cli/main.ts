@@ -330,7 +330,11 @@ function policyOptions(command: Command): Command {
       collect,
     )
     .option("--net-deny <rule>", "refuse this destination although allowed; may be repeated", collect)
-    .option("--bind <ports>", "let it listen on these TCP ports, such as 8080 or 8000-8999; may be repeated", collect)
+    .option(
+      "--bind <ports>",
+      "let it listen on [tcp://|udp://][ADDRESS:]PORTS, such as 8080 or 127.0.0.1:8000-8999; may be repeated",
+      collect,
+    )
     .option("--memory <size>", "memory of all its processes together, such as 512M or 2GiB; units are powers of 1024")
     .option("--processes <number>", "processes and threads at a time")
     .option("--open-files <number>", "open descriptors of each process")

@@ -235,6 +235,7 @@ export const KEEPER_OP = {
   listener: 8,
   send: 9,
   program: 10,
+  bind: 11,
 } as const;
 /** What an act does; native/abi.h, enum sg_act. */
 export const ACT = {

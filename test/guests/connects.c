@@ -8,6 +8,9 @@
  *   again PORT OTHER      connect, dissolve with AF_UNSPEC, connect to OTHER with the same socket
  *   shapes PORT           addresses of odd lengths and of other families, descriptors that are no socket
  *   race-family PORT COUNT [once]   until it was reached once, or COUNT times: connects to PORT of 127.0.0.2 while a thread flips the family to AF_UNSPEC and back
+ *   bind HOST PORT        binds a TCP socket and listens; of udp://HOST a UDP one, which it binds only
+ *   bind-odd PORT         the unspecified family, short and long addresses, families that are not the socket's
+ *   listen-again PORT COUNT   connects and listens with one socket, which a thread dissolves all the time
  *   race-socket PORT COUNT    connects while a thread exchanges the socket for what is none, and back
  */
 #define _GNU_SOURCE
@@ -143,6 +146,49 @@ static int shapes(char **arguments)
 	return 0;
 }
 
+static int bind_one(char **arguments)
+{
+	int is_udp = strncmp(arguments[0], "udp://", 6) == 0;
+	const char *host = arguments[0] + (is_udp ? 6 : 0);
+	struct sockaddr_in address = to(host, arguments[1]);
+	struct sockaddr_in6 longer = { .sin6_family = AF_INET6, .sin6_port = address.sin_port };
+	int is_long = inet_pton(AF_INET6, host, &longer.sin6_addr) == 1;
+	int fd = socket(is_long ? AF_INET6 : AF_INET, is_udp ? SOCK_DGRAM : SOCK_STREAM, 0);
+	int r = fd < 0 ? -1
+	      : is_long ? bind(fd, (struct sockaddr *)&longer, sizeof(longer))
+			: bind(fd, (struct sockaddr *)&address, sizeof(address));
+
+	if (r == 0 && !is_udp)
+		r = listen(fd, 1);
+	printf("%s", r < 0 ? strerrorname_np(errno) : "ok");
+	return 0;
+}
+
+static int bind_odd(char **arguments)
+{
+	struct sockaddr_storage room = { 0 };
+	struct sockaddr_in any = to("0.0.0.0", arguments[0]), one = to("127.0.0.1", arguments[0]);
+	static const socklen_t lengths[] = { 0, 2, 15, 16, 128, 129 };
+
+	for (size_t i = 0; i < sizeof(lengths) / sizeof(lengths[0]); i++) {
+		int fd = make_socket(0);
+
+		memcpy(&room, &one, sizeof(one));
+		printf("%s ", bind(fd, (struct sockaddr *)&room, lengths[i]) < 0 ? strerrorname_np(errno) : "ok");
+		close(fd);
+	}
+	any.sin_family = AF_UNSPEC;
+	one.sin_family = AF_UNSPEC;
+	for (int i = 0; i < 2; i++) {
+		int fd = make_socket(0);
+
+		printf("%s ", bind(fd, (struct sockaddr *)(i ? &one : &any), sizeof(any)) < 0 ? strerrorname_np(errno) : "ok");
+		close(fd);
+	}
+	printf("%s", listen(make_socket(0), 1) < 0 ? strerrorname_np(errno) : "ok");
+	return 0;
+}
+
 static struct {
 	atomic_int stop;
 	volatile struct sockaddr_in address;
@@ -195,6 +241,38 @@ static void *swap_socket(void *unused)
 	return unused;
 }
 
+static void *dissolve(void *unused)
+{
+	const struct sockaddr none = { .sa_family = AF_UNSPEC };
+
+	while (!atomic_load(&shared.stop))
+		connect(shared.fd, &none, sizeof(none));
+	return unused;
+}
+
+/* A connect gives the socket a local port, which is gone when it is dissolved. None is ever listened on. */
+static int listen_again(char **arguments)
+{
+	int count = atoi(arguments[1]), listening = 0;
+	struct sockaddr_in address = to("127.0.0.1", arguments[0]);
+	pthread_t thread;
+
+	shared.fd = make_socket(0);
+	pthread_create(&thread, NULL, dissolve, NULL);
+	for (int i = 0; i < count; i++) {
+		int accepts = 0;
+		socklen_t size = sizeof(accepts);
+
+		connect(shared.fd, (struct sockaddr *)&address, sizeof(address));
+		if (listen(shared.fd, 1) == 0 && getsockopt(shared.fd, SOL_SOCKET, SO_ACCEPTCONN, &accepts, &size) == 0)
+			listening += accepts;
+	}
+	atomic_store(&shared.stop, 1);
+	pthread_join(thread, NULL);
+	printf("listening %d", listening);
+	return 0;
+}
+
 static int race_socket(char **arguments)
 {
 	struct sockaddr_in address = to("127.0.0.1", arguments[0]);
@@ -234,6 +312,12 @@ int main(int argc, char **argv)
 		result = shapes(argv + 2);
 	else if (argc >= 4 && strcmp(act, "race-family") == 0)
 		result = race_family(argv + 2);
+	else if (argc == 4 && strcmp(act, "bind") == 0)
+		result = bind_one(argv + 2);
+	else if (argc == 3 && strcmp(act, "bind-odd") == 0)
+		result = bind_odd(argv + 2);
+	else if (argc == 4 && strcmp(act, "listen-again") == 0)
+		result = listen_again(argv + 2);
 	else if (argc == 4 && strcmp(act, "race-socket") == 0)
 		result = race_socket(argv + 2);
 	puts("");

@@ -128,4 +128,67 @@ describe("network rules", () => {
       assert.equal(await inside("race-socket", open.port, "500"), "wrong 0");
     }).timeout(60_000);
   });
+
+  describe("of what may be bound", () => {
+    const guest = guestPath("connects");
+    const inside = async (network: NonNullable<Spec["network"]>, ...args: string[]): Promise<string> => {
+      const spec: Spec = { filesystem: { readable: [guestDirectory] }, network };
+      return (await run(service.client, { spec, process: { argv: [guest, ...args] } })).stdout.trim();
+    };
+    /** A port that was free a moment ago. */
+    const freePort = async (): Promise<number> => {
+      await using server = await listen();
+      return server.port;
+    };
+
+    it("let a port be listened on by one address alone", async () => {
+      const port = await freePort();
+      const only = { bind: [{ address: "127.0.0.1", ports: [{ first: port }] }] };
+      assert.equal(await inside(only, "bind", "127.0.0.1", `${port}`), "ok");
+      assert.equal(await inside(only, "bind", "::ffff:127.0.0.1", `${port}`), "ok");
+      for (const host of ["127.0.0.2", "0.0.0.0", "::", "::1"]) {
+        assert.equal(await inside(only, "bind", host, `${port}`), "EACCES", host);
+      }
+      assert.equal(await inside(only, "bind", "127.0.0.1", `${port + 1}`), "EACCES");
+      const any = { bind: [{ ports: [{ first: port }] }] };
+      for (const host of ["127.0.0.2", "0.0.0.0", "::1"])
+        assert.equal(await inside(any, "bind", host, `${port}`), "ok");
+    });
+
+    it("let many ports be bound, more than the kernel is told one by one", async () => {
+      const port = await freePort();
+      const many = { bind: [{ ports: [{ first: 20_000, last: 60_999 }] }] };
+      assert.equal(await inside(many, "bind", "127.0.0.1", `${port}`), "ok");
+      assert.equal(await inside(many, "bind", "127.0.0.1", "19999"), "EACCES");
+    });
+
+    it("judge UDP ports, and let the kernel choose one as a send would", async () => {
+      const port = await freePort();
+      const udp = { transport: Transport.UDP };
+      const client = { allow: [udp] };
+      const server = { allow: [udp], bind: [{ ...udp, ports: [{ first: port }] }] };
+      assert.equal(await inside(client, "bind", "udp://0.0.0.0", "0"), "ok");
+      assert.equal(await inside(client, "bind", "udp://127.0.0.1", `${port}`), "EACCES");
+      assert.equal(await inside(server, "bind", "udp://127.0.0.1", `${port}`), "ok");
+      assert.equal(await inside(server, "bind", "udp://127.0.0.1", `${port + 1}`), "EACCES");
+      assert.equal(await inside(server, "bind", "127.0.0.1", `${port}`), "EACCES", "of TCP there is none");
+    });
+
+    it("judge odd addresses as the kernel reads them, and no socket listens that was not bound", async () => {
+      const port = await freePort();
+      const one = { bind: [{ address: "127.0.0.1", ports: [{ first: port }] }] };
+      const refused = "EACCES EAFNOSUPPORT EACCES";
+      assert.equal(await inside(one, "bind-odd", `${port}`), `EINVAL EINVAL EINVAL ok ok EINVAL ${refused}`);
+      const any = { bind: [{ ports: [{ first: port }] }] };
+      const answers = "EINVAL EINVAL EINVAL ok ok EINVAL ok EAFNOSUPPORT EACCES";
+      assert.equal(await inside(any, "bind-odd", `${port}`), answers);
+    });
+
+    it("let none listen on a port that a dissolved connect left behind", async () => {
+      await using open = await listen();
+      const port = await freePort();
+      const network = { allow: [{ transport: Transport.TCP }], bind: [{ ports: [{ first: port }] }] };
+      assert.equal(await inside(network, "listen-again", `${open.port}`, "200"), "listening 0");
+    });
+  });
 });

@@ -3,7 +3,7 @@ import { compileGrant } from "../decisions/grant-match.js";
 import type { Grant, HeldCall, NetworkPolicy, Settlement, SocketAddress, Transport } from "../model.js";
 import type { EnginePolicy } from "../policy/engine-policy.js";
 import { compileMatch, compileNetworkRules } from "../policy/match.js";
-import type { NameTable } from "../policy/network.js";
+import { compileBindRules, type NameTable } from "../policy/network.js";
 import type { Keeper } from "../warden/keeper.js";
 import type { LaunchId } from "../warden/messages.js";
 
@@ -60,6 +60,8 @@ export interface Judge {
 export interface NetworkJudge {
   /** What the program may reach without asking. */
   isAllowed(transport: Transport, address: SocketAddress): boolean;
+  /** What it may bind, and listen on where it is TCP. */
+  mayBind(transport: "tcp" | "udp", ip: ArrayLike<number>, port: number): boolean;
   /** What a verdict may let it reach. */
   isGrantable(transport: Transport, address: SocketAddress): boolean;
 }
@@ -135,7 +137,7 @@ export function createJudge(policy: EnginePolicy, grantEvents: GrantEvents): Jud
 }
 
 export function createNetworkJudge(
-  { allow, deny, grantable }: NetworkPolicy,
+  { allow, deny, grantable, bind }: NetworkPolicy,
   names: () => NameTable,
   scopesAbstract: boolean,
 ): NetworkJudge {
@@ -146,6 +148,7 @@ export function createNetworkJudge(
   const isWithinScope = (address: SocketAddress): boolean =>
     scopesAbstract && address.kind === "unix" && address.path[0] === 0;
   return {
+    mayBind: compileBindRules(bind),
     isAllowed: (transport, address) =>
       !isDenied(transport, address) && (isListed(transport, address) || isWithinScope(address)),
     isGrantable: (transport, address) =>

@@ -21,7 +21,8 @@ export function listenHandler(mediator: Mediator): Handler<EngineSandbox> {
       if (keeper === undefined) return { kind: "errno", errno: EACCES };
       const socket = mediator.takeSocket(call, call.int(0));
       if (typeof socket === "number") return { kind: "errno", errno: refusalOf(socket) };
-      const ports = policy.network.bind.flatMap((rule) => (rule.ports.length === 0 ? [EVERY_PORT] : rule.ports));
+      const rules = policy.network.bind.filter(({ transport }) => transport === "tcp");
+      const ports = rules.flatMap((rule) => (rule.ports.length === 0 ? [EVERY_PORT] : rule.ports));
       const backlog = call.int(1);
       const waiting = mediator.defer(call);
       keeper.listen(socket.fd, backlog, ports, (result) =>

@@ -4,6 +4,7 @@ import { type Arch, syscallNumber } from "../../engine/syscalls/table.js";
 import type { Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { CallCategory } from "../model.js";
+import { bindHandler } from "./bind.js";
 import { connectHandler } from "./connect.js";
 import { execveatHandler, execveHandler } from "./exec.js";
 import { listenHandler } from "./listen.js";
@@ -43,10 +44,11 @@ const DECODED: Readonly<Record<string, Make>> = {
   sendto: sendtoHandler,
   sendmsg: sendmsgHandler,
   sendmmsg: sendmmsgHandler,
+  bind: bindHandler,
+  listen: listenHandler,
   inotify_add_watch: watchHandler,
   ...metadataHandlers,
   ...pathActHandlers,
-  listen: listenHandler,
   ...processHandlers,
 };
 

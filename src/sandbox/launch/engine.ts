@@ -48,6 +48,7 @@ export function enginePolicyOf(
     hasListener,
     refusedSockets: network.unix ? refusedSockets(spec, ownSockets, view) : [],
     scopesAbstract: (handled.scoped & SCOPE.abstractUnixSocket) !== 0,
+    keeperWritesMore: spec.filesystem.grantableWritable.length > 0 || denied?.by === "engine",
     holdExec: mediation.holdExec,
     verifyExec,
     exchangeableTrees: mediation.holdExec

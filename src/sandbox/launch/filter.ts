@@ -4,6 +4,7 @@ import type { HandledRights } from "../../engine/landlock/rights.js";
 import { FILTER_FLAG, type HostFeatures } from "../host.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
+import { bindPorts, isAnyHost } from "../policy/network.js";
 import type { ProtectionLedger } from "../policy/protection-states.js";
 import type { DeniedPlan } from "./denied.js";
 import type { LimitPlan } from "./limits.js";
@@ -14,7 +15,11 @@ import { cannotEnforce } from "./refusals.js";
 /** Every sandbox has a listener: its end tells the engine that no filtered task is left. */
 export function planFilterFlags(mediation: Mediation, network: NetworkPlan, ledger: ProtectionLedger): number {
   const notifies =
-    mediation.holdOpen !== "none" || mediation.holdExec || mediation.holdSyscalls.length > 0 || network.mediateConnect;
+    mediation.holdOpen !== "none" ||
+    mediation.holdExec ||
+    mediation.holdSyscalls.length > 0 ||
+    network.mediateConnect ||
+    network.mediateBind;
   if (!ledger.need("seccomp_notify")) {
     if (notifies) throw cannotEnforce("spec.holds.triggers", "without seccomp_notify, holding calls");
     return 0;
@@ -64,7 +69,7 @@ function listening(
   filterFlags: number,
 ): FilterPolicy["listen"] {
   if (bind.length === 0 && !network.unix) return "refuse";
-  const everyPort = bind.some(({ ports }) => ports.length === 0);
+  const everyPort = bindPorts(bind.filter(({ address }) => isAnyHost(address))) === "all";
   return !network.tcp || everyPort || filterFlags === 0 ? "allow" : "engine";
 }
 
@@ -97,6 +102,7 @@ export function filterPolicyOf(
     notified: new Set([
       ...(mediation.holdExec ? EXEC_CALLS : []),
       ...(network.mediateConnect ? ["connect"] : []),
+      ...(network.mediateBind ? ["bind"] : []),
       ...mediation.holdSyscalls,
     ]),
   };

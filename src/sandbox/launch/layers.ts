@@ -29,7 +29,7 @@ export function planHandled(network: NetworkPlan, host: HostFeatures, ledger: Pr
   const netWanted = ledger.states.get("landlock_net") !== "disabled";
   const net =
     (network.outerPorts === "all" && network.innerPorts === "all" ? 0 : NET.connectTcp) |
-    (network.bindPorts === "all" ? 0 : NET.bindTcp);
+    (network.outerBindPorts === "all" && network.innerBindPorts === "all" ? 0 : NET.bindTcp);
   return { fs, net: netWanted ? can.net & net : 0, scoped: ledger.need("landlock_scope") ? can.scoped : 0 };
 }
 
@@ -122,19 +122,20 @@ export function encodeLayers(
   const isServed = denied?.by === "engine";
   const [outer, grantable] =
     denied === undefined || isServed ? [whole, plain(trees.grantable)] : [inner, carved(trees.grantable)];
-  const layer = (paths: readonly EncodedRules[], connect: readonly number[] | "all") =>
+  const layer = (paths: readonly EncodedRules[], connect: readonly number[] | "all", bind: readonly number[] | "all") =>
     encodeRuleset({
       handledFs: handled.fs,
-      handledNet: connect === "all" ? handled.net & ~NET.connectTcp : handled.net,
+      handledNet: handled.net & ~(connect === "all" ? NET.connectTcp : 0) & ~(bind === "all" ? NET.bindTcp : 0),
       scoped: handled.scoped,
       paths,
-      ports: portRules(handled.net, connect, network.bindPorts),
+      ports: portRules(handled.net, connect, bind),
     });
-  const isEqual = trees.grantable.length === 0 && !network.mediateConnect && !isServed;
-  if (isEqual) return { outer: layer(outer, network.outerPorts), inner: NOTHING, whole: NOTHING };
+  const { outerPorts, outerBindPorts, innerPorts, innerBindPorts, mediateConnect, mediateBind } = network;
+  const isEqual = trees.grantable.length === 0 && !mediateConnect && !mediateBind && !isServed;
+  if (isEqual) return { outer: layer(outer, outerPorts, outerBindPorts), inner: NOTHING, whole: NOTHING };
   return {
-    outer: layer([...outer, grantable], network.outerPorts),
-    inner: layer(inner, network.innerPorts),
+    outer: layer([...outer, grantable], outerPorts, outerBindPorts),
+    inner: layer(inner, innerPorts, innerBindPorts),
     whole: isServed ? encodePathRules(denied.exact(program), handled.fs).bytes : NOTHING,
   };
 }

@@ -21,7 +21,10 @@ export interface NetworkPlan {
   /** What Landlock grants by port: to the program, and to what acts for it. */
   readonly innerPorts: readonly number[] | "all";
   readonly outerPorts: readonly number[] | "all";
-  readonly bindPorts: readonly number[] | "all";
+  readonly innerBindPorts: readonly number[] | "all";
+  readonly outerBindPorts: readonly number[] | "all";
+  /** bind is notified. */
+  readonly mediateBind: boolean;
   readonly warnings: readonly SandboxError[];
 }
 
@@ -49,9 +52,9 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
   const warnings = [...datagrams.warnings];
   const allowed = network.allow.filter((rule) => ruleCovers(rule, "tcp"));
   const grantable = network.grantable.filter((rule) => ruleCovers(rule, "tcp"));
-  network.bind.forEach(({ transport, address }, index) => {
-    if (transport === "udp") throw cannotEnforce(`spec.network.bind[${index}].transport`, "binding UDP ports");
-    if (!isAnyHost(address)) throw cannotEnforce(`spec.network.bind[${index}].address`, "binding by address");
+  network.bind.forEach(({ transport }, index) => {
+    if (transport === "udp" && !datagrams.udp)
+      throw cannotEnforce(`spec.network.bind[${index}].transport`, "UDP ports where no UDP destination is allowed");
   });
   const bound = named(bindPorts(network.bind));
   if (network.deny.length > 0 && network.allow.length === 0 && network.grantable.length === 0 && !mediation.holdConnect)
@@ -64,6 +67,7 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
     mediation.mediateConnect ||
     datagrams.judgesConnect ||
     (restricts && !ledger.need("landlock_net") && allowedPorts !== "all");
+  const mediateBind = judgesBind(network, { tcp, udp: datagrams.udp }, ledger);
   return {
     tcp,
     udp: datagrams.udp,
@@ -74,9 +78,24 @@ export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledg
     showsNames: namesOf(network).size > 0,
     innerPorts: mediateConnect ? [] : named(allowedPorts),
     outerPorts: mediateConnect ? named(connectPorts([...allowed, ...grantable])) : named(allowedPorts),
-    bindPorts: bound,
+    mediateBind,
+    innerBindPorts: mediateBind ? [] : bound,
+    outerBindPorts: bound,
     warnings,
   };
+}
+
+/** Landlock knows ports of TCP, one by one. What says more is the engine's to judge. */
+function judgesBind(
+  { bind }: SandboxSpec["network"],
+  sockets: { readonly tcp: boolean; readonly udp: boolean },
+  ledger: ProtectionLedger,
+): boolean {
+  const tcp = bind.filter(({ transport }) => transport === "tcp");
+  const ports = bindPorts(bind);
+  const byAddress = tcp.some(({ address }) => !isAnyHost(address));
+  const byPort = sockets.tcp && ports !== "all" && !ledger.need("landlock_net");
+  return sockets.udp || byAddress || ports === "many" || byPort;
 }
 
 /** Where there are too many ports to name, the engine's judgement is the only one. */
@@ -87,7 +106,7 @@ function named(ports: readonly number[] | "all" | "many"): readonly number[] | "
 export function refuseUnjudgedConnects(): never {
   throw new SandboxError(
     "failed_precondition",
-    "spec.network: judging connects needs pidfd_getfd; use rules with ports alone and no trigger on connect",
+    "spec.network: judging connects and binds needs pidfd_getfd; use rules with ports alone and no trigger on connect",
     { reason: "PROTECTION_UNAVAILABLE", field: "spec.network", metadata: { protection: "pidfd_getfd" } },
   );
 }

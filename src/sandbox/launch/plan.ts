@@ -103,7 +103,8 @@ export function createPlanCompiler(host: HostFeatures, own: OwnEndpoints = NO_EN
       );
       const limits = planLimits(spec, host, ledger, options.nursery);
       const ids = planIds(spec, host, ledger, namespaces | mounts.flags | limits.flags);
-      if (network.mediateConnect && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
+      const takesSockets = network.mediateConnect || network.mediateBind;
+      if (takesSockets && !ledger.need("pidfd_getfd")) refuseUnjudgedConnects();
       const verifyExec = planExec(mediation, ledger);
       const hasBounding = planBounding(spec, host, ledger);
       const filterPolicy = filterPolicyOf(

@@ -72,7 +72,9 @@ export function mechanismsOf(
   each(spec.network.allow, "spec.network.allow", (index) => reached(spec.network.allow[index]));
   each(spec.network.deny, "spec.network.deny", (index) => reached(spec.network.deny[index]));
   each(spec.network.grantable, "spec.network.grantable", () => "verdict");
-  each(spec.network.bind, "spec.network.bind", () => "landlock");
+  each(spec.network.bind, "spec.network.bind", () =>
+    network.mediateBind ? "engine" : filter.listen === "engine" ? "landlock; listening by the engine" : "landlock",
+  );
   each(holds.triggers, "spec.holds.triggers", () => "seccomp notification");
   each(rules, "spec.rules", () => "engine");
   if (mediation.holdExec) {

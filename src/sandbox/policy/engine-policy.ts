@@ -15,6 +15,8 @@ export interface EnginePolicy {
   readonly refusedSockets: readonly SocketIdentity[];
   /** Abstract names reach only this sandbox's own sockets, by the kernel. */
   readonly scopesAbstract: boolean;
+  /** The keeper may write where the program may not: for a verdict, or because the engine refuses what is denied. */
+  readonly keeperWritesMore: boolean;
   /** execve and execveat are notified, the launch's own included. */
   readonly holdExec: boolean;
   /** What the kernel makes of an execve is compared with what was judged. */

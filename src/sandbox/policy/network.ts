@@ -20,10 +20,15 @@ const LOOPBACK_V6 = [...new Array<number>(15).fill(0), 1];
  * which is where the kernel connects it to. 4 or 16 bytes.
  */
 export function canonicalAddress(ip: ArrayLike<number>): ArrayLike<number> {
-  const isFolded = ip.length === 16 && (startsWith(ip, MAPPED) || startsWith(ip, NAT64));
-  const folded = isFolded ? [ip[12] ?? 0, ip[13] ?? 0, ip[14] ?? 0, ip[15] ?? 0] : ip;
+  const folded = foldedAddress(ip);
   for (let index = 0; index < folded.length; index++) if (folded[index] !== 0) return folded;
   return folded.length === 4 ? LOOPBACK_V4 : LOOPBACK_V6;
+}
+
+/** IPv4 inside IPv6 as IPv4. */
+function foldedAddress(ip: ArrayLike<number>): ArrayLike<number> {
+  const isFolded = ip.length === 16 && (startsWith(ip, MAPPED) || startsWith(ip, NAT64));
+  return isFolded ? [ip[12] ?? 0, ip[13] ?? 0, ip[14] ?? 0, ip[15] ?? 0] : ip;
 }
 
 /** An address or CIDR block; undefined when the text is neither. */
@@ -149,6 +154,23 @@ export function compileNetworkRules(
 }
 
 const NO_NAMES: NameTable = new Map();
+
+/** Whether a rule lets a local address be bound: the unspecified address is itself here, and no loopback. */
+export function compileBindRules(
+  rules: readonly BindRule[],
+): (transport: BindRule["transport"], ip: ArrayLike<number>, port: number) => boolean {
+  const compiled = rules.map((rule) => ({
+    rule,
+    block: isAnyHost(rule.address) ? undefined : parseBlock(rule.address),
+  }));
+  return (transport, ip, port) =>
+    compiled.some(
+      ({ rule, block }) =>
+        rule.transport === transport &&
+        (rule.ports.length === 0 || rule.ports.some(({ first, last }) => first <= port && port <= last)) &&
+        (isAnyHost(rule.address) || (block !== undefined && isInBlock(foldedAddress(ip), block))),
+    );
+}
 
 function isInBlock(ip: ArrayLike<number>, { bytes, bits }: AddressBlock): boolean {
   if (ip.length !== bytes.length) return false;

@@ -4,7 +4,7 @@ import { invalidField, SandboxError } from "../../base/errors.js";
 import { parseHostName } from "../../base/host-names.js";
 import type { BindRule, CallMatch, NetworkRule, PortRange, ProcessSpec, SandboxSpec } from "../model.js";
 import type { Mediation } from "./mediation.js";
-import { bindPorts, isAnyHost, MAX_PORT_RULES, parseBlock } from "./network.js";
+import { isAnyHost, parseBlock } from "./network.js";
 import { isProtection, PROTECTIONS } from "./protections.js";
 import { isUnixHost } from "./unix.js";
 
@@ -136,9 +136,6 @@ function validateBindRules(rules: readonly BindRule[], field: string): void {
     }
     validatePorts(ports, `${field}[${index}].ports`);
   });
-  if (bindPorts(rules) === "many") {
-    throw invalidField(field, `has too many ports: at most ${MAX_PORT_RULES}, or all of them`);
-  }
 }
 
 /** What is said of a rule's host that is no address. Throws unless it is accepted. */

@@ -119,6 +119,8 @@ export interface Keeper {
    * sent. Returns a way to give up.
    */
   send(message: OutgoingMessage, fds: readonly number[], done: (result: KeeperResult<number>) => void): () => void;
+  /** `socket` is closed here. The umask is for a socket file. */
+  bind(socket: number, address: Uint8Array, umask: number, done: (result: KeeperResult<undefined>) => void): void;
   /**
    * Makes a socket listen: one of the internet only on a port of these that it is bound to, else EACCES. `socket` is
    * closed here.
@@ -342,6 +344,9 @@ export function createKeeper<Sandbox>(loop: EngineLoop<Sandbox>, fd: number, onE
         done(reply.errno === 0 ? { ok: true, value: reply.flags } : { ok: false, errno: reply.errno }),
       );
       return () => cancel(id);
+    },
+    bind(socket, address, umask, done) {
+      send({ op: KEEPER_OP.bind, id: ++lastId, umask, bytes: address, fds: [socket] }, plain(done));
     },
     listen(socket, backlog, ports, done) {
       const bytes = encodePortRanges(ports);

@@ -266,6 +266,7 @@ describe("the Landlock layers of a plan", () => {
     assert.equal(inner, outer);
     assert.deepEqual(notifiedBy(compiled), ["listen", WATCH]);
     assert.equal(compiled.summary.mechanisms.get("spec.network.allow[0]"), "landlock");
+    assert.equal(compiled.summary.mechanisms.get("spec.network.bind[0]"), "landlock; listening by the engine");
   });
 
   it("leave connects alone where every port is allowed, and still refuse to bind", () => {
@@ -424,7 +425,19 @@ describe("what a host or this version cannot enforce", () => {
     );
     const judged = compile({ network, protections: { mayDegrade } }, { landlockAbi: 3 });
     assert.equal(judged.engine.mediateConnect, true);
-    assert.deepEqual(notifiedBy(judged), ["connect", WATCH]);
+    assert.deepEqual(notifiedBy(judged), ["connect", "bind", WATCH]);
+  });
+
+  it("let no bind of the program's own through where the engine judges by address or many ports", () => {
+    const byAddress = compile({ network: { bind: [{ ...bind(8080, 8080), address: "127.0.0.1" }] } });
+    const { outer, inner } = layers(byAddress);
+    assert.deepEqual(outer.ports, [{ access: NET.bindTcp, port: 8080 }]);
+    assert.deepEqual([inner.net, inner.ports], [NET.bindTcp | NET.connectTcp, []]);
+    assert.deepEqual(notifiedBy(byAddress), ["bind", "listen", WATCH]);
+    const many = layers(compile({ network: { bind: [bind(1024, 9999)] } }));
+    assert.deepEqual([many.outer.net & NET.bindTcp, many.inner.net & NET.bindTcp], [0, NET.bindTcp]);
+    const all = compile({ network: { allow: [tcp("", 80)], bind: [bind(1, 65535)] } });
+    assert.deepEqual(notifiedBy(all), [WATCH], "nothing is left to judge");
   });
 
   it("does not judge connects where the socket cannot be taken", () => {

@@ -475,13 +475,15 @@ export const NetworkRuleSchema: GenMessage<NetworkRule> = /*@__PURE__*/
 
 /**
  * What may be bound, and for TCP listened on. As text: [tcp://|udp://][ADDRESS:]PORTS, such as "8080",
- * "8080,9000-9005", "127.0.0.1:8080" or "udp://5353".
+ * "8080,9000-9005", "127.0.0.1:8080" or "udp://5353". A listed port that a program of the same user shares by
+ * SO_REUSEPORT is shared with the sandbox too.
  *
  * @generated from message sandgate.v1.BindRule
  */
 export type BindRule = Message<"sandgate.v1.BindRule"> & {
   /**
-   * TCP or UDP; unspecified means TCP. This version refuses UDP with PROTECTION_UNAVAILABLE.
+   * TCP or UDP; unspecified means TCP. UDP needs a destination of UDP in allow, and needs no rule for port 0, by
+   * which the kernel chooses a port as it would for a send.
    *
    * @generated from field: sandgate.v1.Transport transport = 1;
    */
@@ -489,14 +491,14 @@ export type BindRule = Message<"sandgate.v1.BindRule"> & {
 
   /**
    * A local address or a CIDR block; empty or "*" means any. The unspecified address, which receives on all
-   * others, is covered only by itself and by any. This version refuses an address with PROTECTION_UNAVAILABLE.
+   * others, is covered only by itself and by any.
    *
    * @generated from field: string address = 2;
    */
   address: string;
 
   /**
-   * Ports; empty means all.
+   * Ports; empty means all, and the kernel's choice.
    *
    * @generated from field: repeated sandgate.v1.PortRange ports = 3;
    */

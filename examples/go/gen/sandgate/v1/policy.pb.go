@@ -1083,15 +1083,17 @@ func (x *NetworkRule) GetPorts() []*PortRange {
 }
 
 // What may be bound, and for TCP listened on. As text: [tcp://|udp://][ADDRESS:]PORTS, such as "8080",
-// "8080,9000-9005", "127.0.0.1:8080" or "udp://5353".
+// "8080,9000-9005", "127.0.0.1:8080" or "udp://5353". A listed port that a program of the same user shares by
+// SO_REUSEPORT is shared with the sandbox too.
 type BindRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// TCP or UDP; unspecified means TCP. This version refuses UDP with PROTECTION_UNAVAILABLE.
+	// TCP or UDP; unspecified means TCP. UDP needs a destination of UDP in allow, and needs no rule for port 0, by
+	// which the kernel chooses a port as it would for a send.
 	Transport Transport `protobuf:"varint,1,opt,name=transport,proto3,enum=sandgate.v1.Transport" json:"transport,omitempty"`
 	// A local address or a CIDR block; empty or "*" means any. The unspecified address, which receives on all
-	// others, is covered only by itself and by any. This version refuses an address with PROTECTION_UNAVAILABLE.
+	// others, is covered only by itself and by any.
 	Address string `protobuf:"bytes,2,opt,name=address,proto3" json:"address,omitempty"`
-	// Ports; empty means all.
+	// Ports; empty means all, and the kernel's choice.
 	Ports         []*PortRange `protobuf:"bytes,3,rep,name=ports,proto3" json:"ports,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
