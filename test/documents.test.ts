@@ -3,6 +3,8 @@ import { execFile } from "node:child_process";
 import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { promisify } from "node:util";
+import { commandPath } from "./cli/command.js";
+import { listen } from "./support/listeners.js";
 import { startTestService } from "./support/service.js";
 
 const root = join(import.meta.dirname, "../..");
@@ -37,5 +39,17 @@ describe("the documents", () => {
     assert.notEqual(here, code, "the address was not found");
     const { stdout } = await run(process.execPath, ["--input-type=module", "--eval", here], { cwd: root });
     assert.equal(stdout, "hello\n");
+  });
+
+  it("show commands for network rules that do what is said of them", async function () {
+    this.timeout(30_000);
+    await using server = await listen("0.0.0.0");
+    const [, commands = ""] = /```sh\n(.*?)```/s.exec(readFileSync(join(root, "docs/network.md"), "utf8")) ?? [];
+    const shell = (line: string) =>
+      run("bash", ["-c", line.replace("sandgate", `"${process.execPath}" "${commandPath}"`).replaceAll("8080", `${server.port}`)]); // biome-ignore format: one command
+    const [reaching = "", refused = ""] = commands.trim().split("\n");
+    assert.equal((await shell(reaching)).stdout, "reached\n");
+    await assert.rejects(shell(refused), /Connection refused/);
+    assert.equal(server.accepted(), 1);
   });
 });

@@ -1,4 +1,5 @@
 /** Which mechanism takes each network rule. */
+import { networkInterfaces } from "node:os";
 import { SandboxError } from "../../base/errors.js";
 import type { SandboxSpec } from "../model.js";
 import type { Mediation } from "../policy/mediation.js";
@@ -39,13 +40,20 @@ export function withoutOwnPorts(spec: SandboxSpec, ports: readonly number[]): Sa
     ),
   );
   if (reachable.length === 0) return spec;
+  const hosts = [...LOOPBACK, ...addressesOfThisMachine()];
   const own = reachable.flatMap((port) =>
-    LOOPBACK.map((host) => ({ transport: "tcp" as const, host, ports: [{ first: port, last: port }] })),
+    hosts.map((host) => ({ transport: "tcp" as const, host, ports: [{ first: port, last: port }] })),
   );
   return { ...spec, network: { ...spec.network, deny: [...deny, ...own] } };
 }
 
 const LOOPBACK = ["127.0.0.0/8", "::1"];
+
+/** A service that takes remote clients is reached by each of them from here too. */
+function addressesOfThisMachine(): string[] {
+  const all = Object.values(networkInterfaces()).flatMap((addresses) => addresses ?? []);
+  return all.filter(({ internal }) => !internal).map(({ address }) => address.replace(/%.*$/, ""));
+}
 
 export function planNetwork({ network }: SandboxSpec, mediation: Mediation, ledger: ProtectionLedger): NetworkPlan {
   const datagrams = planDatagrams({ network }, mediation, ledger);

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { networkInterfaces } from "node:os";
+import ipaddr from "ipaddr.js";
 import { SandboxError } from "../../../src/base/errors.js";
 import { FS, NET, READ_TREE, SCOPE, WRITE_TREE } from "../../../src/engine/landlock/rights.js";
 import { AUDIT_ARCH } from "../../../src/engine/syscalls/table.js";
@@ -368,6 +370,11 @@ describe("the engine's part of a plan", () => {
     assert.ok(local([127, 0, 0, 1], 7000) && local([127, 9, 9, 9], 7000) && local([0, 0, 0, 0], 7000));
     assert.ok(local([...Array(15).fill(0), 1], 7000) && local(Array(16).fill(0), 7000));
     assert.ok(!local([127, 0, 0, 1], 7001) && !local([192, 0, 2, 1], 7000));
+    const addresses = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
+    for (const { address } of addresses) {
+      const ip = ipaddr.parse(address.replace(/%.*/, "")).toByteArray();
+      assert.ok(local(ip, 7000) && !local(ip, 7001), address);
+    }
     assert.equal(engineOf(tcp("", 80)).mediateConnect, false);
     assert.equal(engineOf().mediateConnect, false);
   });
