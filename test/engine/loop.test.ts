@@ -131,7 +131,15 @@ describe("the engine's loop", () => {
 
   it("delays no other call, of the same sandbox or another, by a call that is deferred", async () => {
     let slow: Deferred | undefined;
+    let started: Deferred | undefined;
     const order: string[] = [];
+    const ended = {
+      timeoutMs: 60_000,
+      openTask: () => -1,
+      onExpired: () => order.push("expired"),
+      onGone: () => order.push("gone"),
+    };
+    const done: Verdict = { kind: "value", value: 0 };
     const [mixed, other] = await runNotified(["mixed", "1000"], {
       guests: [["once", "getppid"]],
       handlers: (loop) =>
@@ -139,28 +147,29 @@ describe("the engine's loop", () => {
           getpgid: {
             shapes: [],
             handle(call) {
-              slow = loop.defer(call, {
-                timeoutMs: 60_000,
-                openTask: () => -1,
-                onExpired: () => order.push("expired"),
-                onGone: () => order.push("gone"),
-              });
+              slow = loop.defer(call, ended);
+              started?.answer(done);
               return deferred;
             },
           },
           getppid: answering({ kind: "value", value: 42 }),
-          // The guest's main thread made all its calls while the slow one was held.
+          // The guest's main thread asks for this before and after its calls: it makes all of them while the slow
+          // one is held.
           getsid: {
             shapes: [],
-            handle() {
-              order.push("fast");
-              slow?.answer({ kind: "value", value: 7 });
-              return { kind: "value", value: 0 };
+            handle(call) {
+              order.push(order.length === 0 ? "begin" : "fast");
+              if (order.length > 1) slow?.answer({ kind: "value", value: 7 });
+              else if (slow === undefined) {
+                started = loop.defer(call, ended);
+                return deferred;
+              }
+              return done;
             },
           },
         }),
     });
-    assert.deepEqual(order, ["fast"]);
+    assert.deepEqual(order, ["begin", "fast"]);
     assert.equal(mixed?.output, "fast\nslow 7");
     assert.equal(other?.output, "42");
   });
