@@ -374,12 +374,18 @@ for (const { by, disabled, served } of WAYS)
       if (!served) skip(this, "it needs the engine");
       const script = `cd ${at("way")} && mkdir -p out/deep && for i in 1 2 3; do echo $i > out/deep/$i; done &&
       tar -cf out.tar out && rm -r out && tar -xf out.tar && mv out/deep done && ln -s done/1 first && cat first &&
-      ls -a && sed -i s/1/one/ done/1 && cat done/1 && chmod 600 done/1 && cat .env`;
+      ls -a && sed -i s/1/one/ done/1 && cat done/1 && chmod 600 done/1 &&
+        mkfifo pipe && { echo through >pipe & cat pipe; } && (umask 027; : >masked; stat -c %a masked) &&
+        (set -C; true 2>/dev/null >masked || echo kept) && cat .env`;
       const { stdout, stderr } = await run(service.client, {
         spec: spec(),
         process: { argv: ["/bin/sh", "-c", script] },
       });
-      assert.equal(stdout, "1\n.\n..\n.env\n.rc\nbeside\ndone\nfirst\nout\nout.tar\nsecret\none\n", stderr);
+      assert.equal(
+        stdout,
+        "1\n.\n..\n.env\n.rc\nbeside\ndone\nfirst\nout\nout.tar\nsecret\none\nthrough\n640\nkept\n",
+        stderr,
+      );
       assert.match(stderr, /^cat: .env: Permission denied\n$/);
     });
 

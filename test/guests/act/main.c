@@ -27,13 +27,22 @@ int report_word(const char *word)
 
 int main(int argc, char **argv)
 {
+	const struct act *found = NULL;
+
 	setvbuf(stdout, NULL, _IOLBF, 0);
 	for (size_t i = 0; argc > 1 && i < sizeof(groups) / sizeof(groups[0]); i++) {
 		for (const struct act *act = groups[i]; act->name; act++) {
-			if (strcmp(act->name, argv[1]) == 0 && argc - 2 >= act->arguments)
-				return act->run(argc - 2, argv + 2);
+			if (strcmp(act->name, argv[1]) != 0)
+				continue;
+			if (found) {
+				fprintf(stderr, "two acts have this name: %s\n", argv[1]);
+				return 2;
+			}
+			found = act;
 		}
 	}
+	if (found && argc - 2 >= found->arguments)
+		return found->run(argc - 2, argv + 2);
 	fprintf(stderr, "no such act, or too few arguments: %s\n", argc > 1 ? argv[1] : "");
 	return 2;
 }
