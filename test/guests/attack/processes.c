@@ -219,14 +219,17 @@ static long change_limit(char **arguments)
 	return prlimit(target(arguments), RLIMIT_CORE, &limit, NULL);
 }
 
+/* Never less than what the target has, which would need a capability. */
+#define NICEST 19
+
 static long change_priority(char **arguments)
 {
-	return setpriority(PRIO_PROCESS, (id_t)target(arguments), 1);
+	return setpriority(PRIO_PROCESS, (id_t)target(arguments), NICEST);
 }
 
 static long change_group_priority(char **arguments)
 {
-	return setpriority(PRIO_PGRP, (id_t)target(arguments), 1);
+	return setpriority(PRIO_PGRP, (id_t)target(arguments), NICEST);
 }
 
 static long change_user_priority(char **arguments)
