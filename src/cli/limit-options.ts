@@ -12,6 +12,7 @@ export interface LimitOptions {
   readonly openFiles?: string;
   readonly cpu?: string;
   readonly cpuTime?: string;
+  readonly output?: string;
   readonly disk?: string;
 }
 
@@ -41,6 +42,9 @@ export function addLimits(spec: SandboxSpec, options: LimitOptions): void {
   });
   set("--cpu-time", options.cpuTime, parseDurationMs, (to, ms) => {
     to.cpuTime = durationFromMs(ms);
+  });
+  set("--output", options.output, parseByteSize, (to, bytes) => {
+    to.outputBytes = BigInt(bytes);
   });
   set("--disk", options.disk, parseByteSize, (to, bytes) => {
     to.diskBytes = BigInt(bytes);

@@ -340,6 +340,7 @@ function policyOptions(command: Command): Command {
     .option("--open-files <number>", "open descriptors of each process")
     .option("--cpu <share>", "share of the processors: 50% or 0.5 is half of one, 2 is two")
     .option("--cpu-time <duration>", "CPU time of all its processes together, such as 30s")
+    .option("--output <size>", "bytes that all its processes may write to their outputs together, such as 10M")
     .option("--disk <size>", "bytes written over its working directory")
     .option("--no-baseline", "do not grant what an ordinary program reads to start (/usr, /lib, parts of /etc, …)")
     .option("--name <text>", "a name for people")

@@ -107,6 +107,7 @@ export interface Limits {
   readonly openFiles: number;
   readonly cpuMillis: number;
   readonly cpuTimeMs: number;
+  readonly outputBytes: bigint;
 }
 
 export interface ProtectionPolicy {

@@ -20,6 +20,7 @@ import type {
 import type { Names, NamesNow, SandboxNames } from "./names/names.js";
 import type { NameTable } from "./policy/network.js";
 import type { HoldIntake, ProcessStreams } from "./ports.js";
+import type { OutputAllowance } from "./stdio/allowance.js";
 import type { LaunchId, SandboxLimit, WaitStatus } from "./warden/messages.js";
 
 /** Whose sandboxes, and who asks. */
@@ -117,6 +118,8 @@ interface SandboxRecord<Streams extends ProcessStreams> {
   readonly compiled: CompiledLaunch;
   /** Undefined where its rules have none. */
   readonly names: SandboxNames | undefined;
+  /** Undefined where its output has no limit. */
+  readonly output: OutputAllowance | undefined;
   readonly createTimeMs: number;
   readonly execs: boolean;
   readonly processes: Map<string, MutableProcess<Streams>>;
@@ -142,7 +145,7 @@ export interface RegistryOptions<Streams extends ProcessStreams> {
   readonly names: Names;
   readonly holds: HoldIntake;
   readonly events: EventSink;
-  readonly createStreams: (process: ProcessSpec, spec: SandboxSpec) => Streams;
+  readonly createStreams: (process: ProcessSpec, spec: SandboxSpec, allowance: OutputAllowance | undefined) => Streams;
   readonly maxSandboxesPerTenant: number;
 }
 
@@ -174,6 +177,11 @@ const LIMITS_REACHED: Readonly<Record<SandboxLimit, { readonly limit: string; re
   share_free: { limit: "limits.cpu_millis", action: AHEAD },
   tasks_full: { limit: "limits.processes", action: "new processes and threads are refused with EAGAIN" },
 };
+
+function allowanceOf({ limits }: SandboxSpec, onExceeded: () => void): OutputAllowance | undefined {
+  if (limits.outputBytes === 0n) return undefined;
+  return { left: Number(limits.outputBytes), exceeded: false, onExceeded };
+}
 
 const MAIN = "main";
 const NO_NAMES: NameTable = new Map();
@@ -373,6 +381,12 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
     else after(record, retainAfterExitMs, () => forget(record));
   }
 
+  function outputExceeded(record: SandboxRecord<Streams>): void {
+    emit(record, { kind: "limit_reached", limit: "limits.output_bytes", action: KILLED });
+    record.endCause ??= "limit";
+    if (bySandboxLaunch.has(record.launchId)) engine.kill(record.launchId);
+  }
+
   function causeOf(record: SandboxRecord<Streams>): EndCause {
     return record.endCause ?? "self";
   }
@@ -525,6 +539,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         spec: input.spec,
         compiled,
         names: own,
+        output: allowanceOf(input.spec, () => outputExceeded(record)),
         createTimeMs: Date.now(),
         execs: input.execs,
         processes: new Map(),
@@ -539,7 +554,12 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         gone,
         settleGone,
       };
-      const process = newProcess(MAIN, launchId, input.process, createStreams(input.process, input.spec));
+      const process = newProcess(
+        MAIN,
+        launchId,
+        input.process,
+        createStreams(input.process, input.spec, record.output),
+      );
       prepare?.(process.streams);
       record.processes.set(MAIN, process);
       byKey.set(keyOf(principal.tenant, sandboxId), record);
@@ -593,7 +613,7 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       }
       const launchId = engine.newLaunchId();
       const plan = compiler.encodeExec(spec, BigInt(launchId), BigInt(record.launchId));
-      const process = newProcess(id, launchId, spec, createStreams(spec, record.spec));
+      const process = newProcess(id, launchId, spec, createStreams(spec, record.spec, record.output));
       record.processes.set(id, process);
       byProcessLaunch.set(launchId, { sandbox: record, process });
       try {
@@ -729,6 +749,8 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
       if (found === undefined) return;
       const { sandbox: record, process } = found;
       byProcessLaunch.delete(launchId);
+      // What it wrote last may be beyond the limit, which then is the cause.
+      process.streams.exited();
       const status: ExitStatus = {
         result: exit.result,
         cause: process.processId === MAIN || exit.result.kind === "signal" ? causeOf(record) : "self",
@@ -737,7 +759,6 @@ export function createRegistry<Streams extends ProcessStreams>(options: Registry
         peakMemoryBytes: exit.peakMemoryBytes,
       };
       process.settle(status);
-      process.streams.exited();
       emit(record, { kind: "process_ended", processId: process.processId, exit: status, managed: true });
     },
 

@@ -210,8 +210,8 @@ export async function startService(options: ServiceOptions): Promise<Service> {
     compiler: createPlanCompiler(host.features, { ports: () => ownPorts, sockets: () => ownSockets }),
     holds,
     events,
-    createStreams: (process, spec) =>
-      createStreams(process, { maxOutputBytes: spec.journal.maxOutputBytes, fds: descriptors }),
+    createStreams: (process, spec, allowance) =>
+      createStreams(process, { maxOutputBytes: spec.journal.maxOutputBytes, allowance, fds: descriptors }),
     maxSandboxesPerTenant: maxSandboxes,
   });
 

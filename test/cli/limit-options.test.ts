@@ -7,11 +7,17 @@ describe("the limit options of run", () => {
   it("set what is given and leave the rest of the spec file", () => {
     const base = parseSpec('[limits]\nmemory_bytes = "64MiB"\nprocesses = 3\nopen_files = 9', "policy.toml");
     assert.equal(base.limits?.memoryBytes, 64n << 20n);
-    const { limits } = buildSpec(base, { memory: "1.5G", cpu: "50%", cpuTime: "1m", disk: "10KB" }, "/", 0);
+    const { limits } = buildSpec(
+      base,
+      { memory: "1.5G", cpu: "50%", cpuTime: "1m", output: "2M", disk: "10KB" },
+      "/",
+      0,
+    );
     assert.deepEqual(
       [limits?.memoryBytes, limits?.processes, limits?.openFiles, limits?.cpuMillis, limits?.cpuTime?.seconds],
       [3n << 29n, 3, 9, 500, 60n],
     );
+    assert.equal(limits?.outputBytes, 2n << 20n);
     assert.equal(limits?.diskBytes, 10_240n);
     assert.equal(buildSpec(undefined, { cpu: "2" }, "/", 0).limits?.cpuMillis, 2000);
     assert.equal(buildSpec(undefined, {}, "/", 0).limits, undefined);
@@ -25,6 +31,7 @@ describe("the limit options of run", () => {
       [{ openFiles: "1.5" }, /^--open-files: /],
       [{ cpu: "fast" }, /^--cpu: "fast" .* write 50%, 0.5 or 2/],
       [{ cpuTime: "1y" }, /^--cpu-time: "1y" .* 10s/],
+      [{ output: "much" }, /^--output: "much" is not a size/],
       [{ disk: "1Q" }, /^--disk: /],
     ] as const) {
       const isIt = (error: unknown) => error instanceof UsageError && message.test(error.message);

@@ -8,6 +8,7 @@ import {
   describeExit,
   type Process,
   refused,
+  requestId,
   run,
   type Spec,
   skip,
@@ -244,6 +245,63 @@ describe("limits", () => {
     it("leaves a program alone that uses less", async () => {
       const { exit } = await ran({ limits: { cpuTime: { seconds: 20n } } }, ["/bin/sh", "-c", "exit 4"]);
       assert.equal(describeExit(exit), "code 4, self");
+    });
+  });
+
+  describe("of output", () => {
+    const endless = "while :; do echo 0123456789; echo abcdefghij >&2; done";
+    const outputs = (outputBytes: bigint): Spec => ({ limits: { outputBytes } });
+
+    it("kills beyond it, and delivers what came up to it", async () => {
+      const { exit, stdout, stderr } = await ran(outputs(250_005n), ["/bin/sh", "-c", endless]);
+      assert.deepEqual([stdout.length + stderr.length, describeExit(exit)], [250_005, "signal 9, limit"]);
+      const { limits } = await ending(outputs(5n), "/bin/sh", "-c", endless);
+      assert.deepEqual(limits, ["limits.output_bytes"]);
+    });
+
+    it("leaves a program alone that writes all it may", async () => {
+      const { exit, stdout, limits } = await ending(outputs(6n), "/bin/sh", "-c", "printf 123; printf 456; exit 4");
+      assert.deepEqual([stdout, exit, limits], ["123456", "code 4, self", []]);
+    });
+
+    it("cuts off what is read after the end of the program, and tells of it", async () => {
+      const { stdout, limits } = await ending(outputs(3n), "/bin/echo", "12345");
+      assert.deepEqual([stdout, limits], ["123", ["limits.output_bytes"]]);
+    });
+
+    it("counts what a child of an ended process goes on to write", async () => {
+      const process = { argv: ["/bin/sleep", "1000"] };
+      await using sandbox = await spawn(service.client, { spec: outputs(100_000n), process });
+      const parent = await sandbox.exec({ argv: ["/bin/sh", "-c", `setsid sh -c '${endless}' & exit 0`] });
+      assert.equal(await sandbox.exit(), "signal 9, limit");
+      await parent.exit();
+      assert.equal(parent.stdout.length + parent.stderr.length, 100_000);
+    });
+
+    it("counts what a terminal prints", async () => {
+      const { exit, stdout } = await ran(outputs(50_001n), ["/bin/sh", "-c", endless], { terminal: {} });
+      assert.deepEqual([stdout.length, describeExit(exit)], [50_001, "signal 9, limit"]);
+    });
+
+    it("is one for all processes, whether or not anybody reads", async () => {
+      const spec = outputs(10n);
+      const script = (text: string) => ["/bin/sh", "-c", `printf ${text}; sleep 1000`];
+      await using sandbox = await spawn(service.client, { spec, process: { argv: script("123456") } });
+      await sandbox.until(/6/);
+      const second = await sandbox.exec({ argv: script("abcdef") });
+      assert.deepEqual([await second.exit(), await sandbox.exit()], ["signal 9, limit", "signal 9, limit"]);
+      assert.deepEqual([second.stdout, sandbox.stdout], ["abcd", "123456"]);
+      const process = { argv: ["/bin/sh", "-c", endless] };
+      const { sandbox: unread } = await service.client.sandbox.spawn({ requestId: requestId(), spec, process });
+      const { exit } = await service.client.sandbox.waitProcess({ sandboxId: unread?.sandboxId ?? "" });
+      assert.equal(exit && describeExit(exit), "signal 9, limit");
+    });
+
+    it("is shown among the mechanisms", async () => {
+      await using sandbox = await spawn(service.client, { spec: outputs(10n), process: { argv: ["/bin/true"] } });
+      const { plan, spec } = await sandbox.get();
+      assert.equal(spec?.limits?.outputBytes, 10n);
+      assert.equal(plan?.mechanisms["spec.limits.output_bytes"], "service, as it reads the streams");
     });
   });
 });

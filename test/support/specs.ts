@@ -61,7 +61,15 @@ export function specOf(parts: SpecParts = {}): SandboxSpec {
       ...parts.filesystem,
     },
     network: { allow: [], deny: [], grantable: [], bind: [], ...parts.network },
-    limits: { memoryBytes: 0n, processes: 0, openFiles: 0, cpuMillis: 0, cpuTimeMs: 0, ...parts.limits },
+    limits: {
+      memoryBytes: 0n,
+      processes: 0,
+      openFiles: 0,
+      cpuMillis: 0,
+      cpuTimeMs: 0,
+      outputBytes: 0n,
+      ...parts.limits,
+    },
     holds: {
       triggers: [],
       verdictTimeoutMs: 30_000,

@@ -4,7 +4,7 @@ import { createDescriptors } from "../../src/native/descriptors.js";
 import type { ProcessSpec } from "../../src/sandbox/model.js";
 import type { ProcessStreams } from "../../src/sandbox/ports.js";
 import type { Attachment, AttachmentEvent, AttachOptions, OutputChunk } from "../../src/sandbox/stdio/attachment.js";
-import { createStreams, type StreamAccess } from "../../src/sandbox/stdio/streams.js";
+import { createStreams, type StreamAccess, type StreamsOptions } from "../../src/sandbox/stdio/streams.js";
 
 export const fds = createDescriptors();
 
@@ -30,10 +30,15 @@ export function processSpec(argv: readonly string[], options: Partial<ProcessSpe
 }
 
 /** Starts a shell script. On a terminal it is the controlling one, as it is for a sandboxed process. */
-export function startScript(script: string, options: Partial<ProcessSpec> = {}, maxOutputBytes = 0): StreamedProcess {
+export function startScript(
+  script: string,
+  options: Partial<ProcessSpec> = {},
+  maxOutputBytes = 0,
+  special: Partial<StreamsOptions> = {},
+): StreamedProcess {
   const shell = ["/bin/sh", "-c", script];
   const argv = options.terminal === undefined ? shell : ["setsid", "--ctty", "--wait", ...shell];
-  const streams = createStreams(processSpec(argv, options), { maxOutputBytes, fds });
+  const streams = createStreams(processSpec(argv, options), { maxOutputBytes, allowance: undefined, fds, ...special });
   const [command, ...rest] = argv as [string, ...string[]];
   const child = spawn(command, rest, { stdio: [...streams.childFds] });
   streams.launched();

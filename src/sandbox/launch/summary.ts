@@ -81,6 +81,7 @@ export function mechanismsOf(
     found.set("starting programs", `engine, ${verifyExec ? "compared by the tracer before they begin" : "racy"}`);
   }
   if (limits.openFiles > 0) found.set("spec.limits.open_files", "rlimit, per process");
+  if (limits.outputBytes > 0n) found.set("spec.limits.output_bytes", "service, as it reads the streams");
   for (const [field, mechanism] of planned.mechanisms) found.set(`spec.limits.${field}`, mechanism);
   if (mediation.holdOpen === "writes") found.set("opens for reading", "landlock, not notified");
   found.set("signals to other processes", "landlock");

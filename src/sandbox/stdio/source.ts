@@ -123,7 +123,7 @@ function openSocket(source: OutputSource): void {
 
 function socketEnded(source: OutputSource): void {
   if (source.kind === "pipe") {
-    end(source);
+    endSource(source);
     return;
   }
   source.socket?.destroy();
@@ -142,14 +142,16 @@ function drain(source: OutputSource): void {
       return;
     }
     if (length === "later" || length === "end") {
-      end(source);
+      endSource(source);
       return;
     }
     if (!sink.take(source, fds.scratch.subarray(0, length))) return;
   }
 }
 
-function end(source: OutputSource): void {
+/** Reads no more, whatever is left. */
+export function endSource(source: OutputSource): void {
+  if (source.state === "ended") return;
   disposeSource(source);
   source.sink.end(source);
 }

@@ -4,6 +4,7 @@ import { SandboxError } from "../../base/errors.js";
 import type { FdCalls } from "../../native/descriptors.js";
 import type { ProcessSpec, TerminalSize } from "../model.js";
 import type { ProcessStreams } from "../ports.js";
+import { type OutputAllowance, takeAllowed } from "./allowance.js";
 import {
   type Attachment,
   type AttachmentHost,
@@ -16,11 +17,13 @@ import { createNoInput, createPipeInput, createTerminalInput, type InputQueue } 
 import { appendOutput, createOutput, type Output, type OutputStream } from "./output.js";
 import { clearRing } from "./ring.js";
 import { openRunOutput } from "./run-output.js";
-import { disposeSource, finishSource, type OutputSink, openSource, unparkSource } from "./source.js";
+import { disposeSource, endSource, finishSource, type OutputSink, openSource, unparkSource } from "./source.js";
 
 export interface StreamsOptions {
   /** Bytes kept of each output stream. Zero: 1 MiB. */
   readonly maxOutputBytes: number;
+  /** Undefined: any amount may be written. */
+  readonly allowance: OutputAllowance | undefined;
   readonly fds: FdCalls;
 }
 
@@ -58,7 +61,7 @@ const terminalSignals: readonly number[] = [2, 3, 20];
  * Most sandboxes are idle most of the time, so what only readers and writers need is made when the first one comes.
  */
 export function createStreams(spec: ProcessSpec, options: StreamsOptions): ProcessStreams & StreamAccess {
-  const { fds } = options;
+  const { fds, allowance } = options;
   const ends = spec.terminal === undefined ? openPipes(spec, fds) : openTerminal(spec.terminal, fds);
   const capacity = options.maxOutputBytes === 0 ? DEFAULT_OUTPUT_BYTES : options.maxOutputBytes;
   const outputs = ends.reads.map(([name]) => createOutput(name, capacity, spec.outputOverflow));
@@ -81,9 +84,14 @@ export function createStreams(spec: ProcessSpec, options: StreamsOptions): Proce
     const sink: OutputSink = {
       take(source, bytes) {
         const output = outputs.find((each) => each.source === source);
-        const more = output !== undefined && appendOutput(output, bytes);
+        if (output === undefined) return false;
+        const allowed = allowance === undefined ? bytes : takeAllowed(allowance, bytes);
+        const more = allowed.length === 0 || appendOutput(output, allowed);
         wakeAll(host);
-        return more;
+        if (allowed.length === bytes.length) return more;
+        // The writers wait until they are killed; when the sandbox is gone there are none.
+        if (source.final) endSource(source);
+        return false;
       },
       end(source) {
         for (const output of outputs) output.ended ||= output.source === source;
@@ -123,6 +131,7 @@ export function createStreams(spec: ProcessSpec, options: StreamsOptions): Proce
     },
     sandboxGone() {
       for (const { source } of outputs) if (source !== undefined) finishSource(source);
+      if (allowance?.exceeded === true) for (const { source } of outputs) if (source !== undefined) endSource(source);
       hostOf().input.dispose();
       settleDrained();
       wakeAll(host);

@@ -261,6 +261,7 @@ export function specFromProto(message: pb.SandboxSpec | undefined, defaults: Spe
       openFiles: limits?.openFiles ?? 0,
       cpuMillis: limits?.cpuMillis ?? 0,
       cpuTimeMs: millisecondsOf(limits?.cpuTime, 0, "spec.limits.cpu_time"),
+      outputBytes: limits?.outputBytes ?? 0n,
     },
     holds: {
       triggers: triggers(holds?.triggers ?? []),
@@ -367,6 +368,7 @@ export function specToProto(spec: SandboxSpec): Init<typeof pb.SandboxSpecSchema
       processes: limits.processes,
       openFiles: limits.openFiles,
       cpuMillis: limits.cpuMillis,
+      outputBytes: limits.outputBytes,
       ...(limits.cpuTimeMs === 0 ? {} : { cpuTime: durationFromMs(limits.cpuTimeMs) }),
     },
     holds: {

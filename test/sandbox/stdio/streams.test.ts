@@ -167,7 +167,7 @@ describe("output of a process", () => {
 
   it("is what remains in the pipes, once the sandbox is gone, though another still holds them", async () => {
     // The test keeps a write end, as a descriptor passed out of the sandbox would.
-    const streams = createStreams(processSpec(["x"]), { maxOutputBytes: 0, fds });
+    const streams = createStreams(processSpec(["x"]), { maxOutputBytes: 0, allowance: undefined, fds });
     const kept = fds.duplicate(streams.childFds[1]);
     streams.launched();
     writeSync(kept, "last words");
@@ -196,12 +196,12 @@ describe("output of a process", () => {
     const before = openFds();
     for (const terminal of [undefined, { columns: 80, rows: 24 }]) {
       const spec = processSpec(["x"], { stdin: "pipe", terminal });
-      createStreams(spec, { maxOutputBytes: 0, fds }).dispose();
-      const launched = createStreams(spec, { maxOutputBytes: 0, fds });
+      createStreams(spec, { maxOutputBytes: 0, allowance: undefined, fds }).dispose();
+      const launched = createStreams(spec, { maxOutputBytes: 0, allowance: undefined, fds });
       launched.launched();
       await launched.drained;
       launched.dispose();
-      const interrupted = createStreams(spec, { maxOutputBytes: 0, fds });
+      const interrupted = createStreams(spec, { maxOutputBytes: 0, allowance: undefined, fds });
       interrupted.launched();
       interrupted.dispose();
     }
@@ -251,6 +251,20 @@ describe("output of a run", () => {
     }
     assert.deepEqual([delivered, dropped], [100_000, 200_000]);
     assert.equal(await run.exit, 0);
+  });
+
+  it("ends at the limit of the sandbox, though that shows only when the sandbox is gone", async () => {
+    let told = 0;
+    const allowance = { left: 25, exceeded: false, onExceeded: () => told++ };
+    // As if it had made the pipe larger than what is read at once.
+    const special = { allowance, fds: { ...fds, scratch: Buffer.alloc(10) } };
+    using run = startScript("printf 012345678901234567890123456789", { outputOverflow: "wait" }, 10, special);
+    assert.equal(await run.exit, 0);
+    run.streams.sandboxGone();
+    assert.equal(told, 0);
+    let delivered = 0;
+    for await (const chunk of run.streams.runOutput(new AbortController().signal, 0)) delivered += chunk.data.length;
+    assert.deepEqual([delivered, told], [25, 1]);
   });
 
   it("stops when its signal aborts", async () => {

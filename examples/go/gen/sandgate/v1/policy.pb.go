@@ -1434,13 +1434,19 @@ type Limits struct {
 	Processes uint32 `protobuf:"varint,2,opt,name=processes,proto3" json:"processes,omitempty"`
 	// Open descriptors per process (RLIMIT_NOFILE, soft and hard).
 	OpenFiles uint32 `protobuf:"varint,3,opt,name=open_files,json=openFiles,proto3" json:"open_files,omitempty"`
-	// CPU share in thousandths of one core. This version cannot enforce it.
+	// CPU share in thousandths of one core, of all processes together. They are stopped (SIGSTOP) while they are ahead
+	// of it and then go on (SIGCONT): what was used decides, up to a tenth of a second may be saved up. A program that
+	// waits for stopped children sees this, and one that had stopped itself goes on too. The first time is an event.
 	CpuMillis uint32 `protobuf:"varint,4,opt,name=cpu_millis,json=cpuMillis,proto3" json:"cpu_millis,omitempty"`
 	// Bytes written over the working directory. This version refuses it with UNIMPLEMENTED.
 	DiskBytes uint64 `protobuf:"varint,5,opt,name=disk_bytes,json=diskBytes,proto3" json:"disk_bytes,omitempty"`
 	// CPU time of all processes together, those that ended included. Looked at twenty times a second; beyond it
 	// everything is killed. Of processes whose parent ignores their end (SIGCHLD) it counts what they were seen to use.
-	CpuTime       *durationpb.Duration `protobuf:"bytes,6,opt,name=cpu_time,json=cpuTime,proto3" json:"cpu_time,omitempty"`
+	CpuTime *durationpb.Duration `protobuf:"bytes,6,opt,name=cpu_time,json=cpuTime,proto3" json:"cpu_time,omitempty"`
+	// Bytes that all processes together may write to their standard outputs and errors, or print on their terminals,
+	// where echoes of input count too. Counted as the service reads them: what comes up to the limit is delivered,
+	// nothing beyond it is, and everything is killed. What no client reads counts too.
+	OutputBytes   uint64 `protobuf:"varint,7,opt,name=output_bytes,json=outputBytes,proto3" json:"output_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1515,6 +1521,13 @@ func (x *Limits) GetCpuTime() *durationpb.Duration {
 		return x.CpuTime
 	}
 	return nil
+}
+
+func (x *Limits) GetOutputBytes() uint64 {
+	if x != nil {
+		return x.OutputBytes
+	}
+	return 0
 }
 
 // Sources of nondeterminism to pin.
@@ -1664,8 +1677,7 @@ func (x *WorkdirSpec) GetOnFailure() WorkdirAction {
 //   - landlock_refer: files move between directories only where both permit it.
 //   - seccomp_notify: the system-call filter, and held calls.
 //   - wait_killable: an ordinary signal does not disturb a call that is held.
-//   - memory_limit, process_limit: limits of the sandbox as a whole.
-//   - cpu_limit: a share of the processors; this version has no way to enforce it.
+//   - memory_limit, process_limit, cpu_limit: limits of the sandbox as a whole.
 //   - pid_namespace: a PID namespace of its own, for checkpointable sandboxes.
 //   - user_namespace: a user namespace of its own, where the service does not run as root.
 //   - mount_namespace: a mount namespace of its own, with read-only mounts where something is writable.
@@ -2766,7 +2778,7 @@ const file_sandgate_v1_policy_proto_rawDesc = "" +
 	"\rCredentialUse\x12\x16\n" +
 	"\x06secret\x18\x01 \x01(\tR\x06secret\x12)\n" +
 	"\x04rule\x18\x02 \x01(\v2\x15.sandgate.v1.HttpRuleR\x04rule\x12\x16\n" +
-	"\x06header\x18\x03 \x01(\tR\x06header\"\xdc\x01\n" +
+	"\x06header\x18\x03 \x01(\tR\x06header\"\xff\x01\n" +
 	"\x06Limits\x12!\n" +
 	"\fmemory_bytes\x18\x01 \x01(\x04R\vmemoryBytes\x12\x1c\n" +
 	"\tprocesses\x18\x02 \x01(\rR\tprocesses\x12\x1d\n" +
@@ -2776,7 +2788,8 @@ const file_sandgate_v1_policy_proto_rawDesc = "" +
 	"cpu_millis\x18\x04 \x01(\rR\tcpuMillis\x12\x1d\n" +
 	"\n" +
 	"disk_bytes\x18\x05 \x01(\x04R\tdiskBytes\x124\n" +
-	"\bcpu_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\acpuTime\"\xd6\x01\n" +
+	"\bcpu_time\x18\x06 \x01(\v2\x19.google.protobuf.DurationR\acpuTime\x12!\n" +
+	"\foutput_bytes\x18\a \x01(\x04R\voutputBytes\"\xd6\x01\n" +
 	"\vDeterminism\x12$\n" +
 	"\vrandom_seed\x18\x01 \x01(\x04H\x00R\n" +
 	"randomSeed\x88\x01\x01\x129\n" +
