@@ -1,9 +1,14 @@
-/** `npm run soak [-- SPAWNS]`: many short sandboxes, after which nothing may have grown. */
+/**
+ * `npm run soak [-- SPAWNS]`: many short sandboxes, after which nothing may have grown.
+ * `npm run soak -- pipelines [COUNT]`: many pipelines in one sandbox under a limit of processes, none of them refused.
+ */
 import { randomUUID } from "node:crypto";
 import { readdirSync } from "node:fs";
+import { pipelines } from "../test/support/pipelines.js";
 import { childrenOf, startBenchServer, statusOf } from "./harness.js";
 
 const DEFAULT_SPAWNS = 10_000;
+const DEFAULT_PIPELINES = 5000;
 const PARALLEL = 8;
 const EVERY = 1000;
 /** What V8 still takes once it has settled; a leak of 5 KiB a sandbox is twice as much over ten thousand. */
@@ -22,9 +27,11 @@ interface Figures {
   readonly wardenChildren: number;
 }
 
-const spawns = Number(process.argv[2] ?? DEFAULT_SPAWNS);
-if (!Number.isInteger(spawns) || spawns < 1) {
-  console.error("usage: npm run soak [-- SPAWNS]");
+const [first, second] = process.argv.slice(2);
+const makesPipelines = first === "pipelines";
+const count = makesPipelines ? Number(second ?? DEFAULT_PIPELINES) : Number(first ?? DEFAULT_SPAWNS);
+if (!Number.isInteger(count) || count < 1) {
+  console.error("usage: npm run soak [-- SPAWNS | -- pipelines [COUNT]]");
   process.exit(2);
 }
 
@@ -43,8 +50,8 @@ function figures(): Figures {
   };
 }
 
-async function runMany(count: number): Promise<void> {
-  let left = count;
+async function runMany(spawns: number): Promise<void> {
+  let left = spawns;
   await Promise.all(
     clients.map(async (client) => {
       while (left-- > 0) {
@@ -64,20 +71,38 @@ async function runMany(count: number): Promise<void> {
   );
 }
 
-await runMany(SETTLING_SPAWNS);
-const before = figures();
-console.log("before", JSON.stringify(before));
-for (let done = 0; done < spawns; done += EVERY) {
-  await runMany(Math.min(EVERY, spawns - done));
-  console.log(`${Math.min(done + EVERY, spawns)} of ${spawns}`, JSON.stringify(figures()));
+/** What grew. */
+async function soakSpawns(): Promise<string[]> {
+  await runMany(SETTLING_SPAWNS);
+  const before = figures();
+  console.log("before", JSON.stringify(before));
+  for (let done = 0; done < count; done += EVERY) {
+    await runMany(Math.min(EVERY, count - done));
+    console.log(`${Math.min(done + EVERY, count)} of ${count}`, JSON.stringify(figures()));
+  }
+  const after = figures();
+  return [
+    after.serverKib - before.serverKib > SERVER_GROWTH_KIB && "the server's memory grew",
+    after.wardenKib - before.wardenKib > WARDEN_GROWTH_KIB && "the warden's memory grew",
+    after.serverFds - before.serverFds > FD_GROWTH && "the server's descriptors grew",
+    after.wardenFds - before.wardenFds > FD_GROWTH && "the warden's descriptors grew",
+    after.wardenChildren - before.wardenChildren > FD_GROWTH && "processes were left behind",
+  ].filter((failure) => failure !== false);
 }
-const after = figures();
-const failures = [
-  after.serverKib - before.serverKib > SERVER_GROWTH_KIB && "the server's memory grew",
-  after.wardenKib - before.wardenKib > WARDEN_GROWTH_KIB && "the warden's memory grew",
-  after.serverFds - before.serverFds > FD_GROWTH && "the server's descriptors grew",
-  after.wardenFds - before.wardenFds > FD_GROWTH && "the warden's descriptors grew",
-  after.wardenChildren - before.wardenChildren > FD_GROWTH && "processes were left behind",
-].filter((failure) => failure !== false);
+
+/** What went wrong. */
+async function soakPipelines(): Promise<string[]> {
+  const request = { spec: { limits: { processes: 8 } }, process: { argv: pipelines(count) } };
+  let printed = "";
+  let end = "no result";
+  for await (const { part } of server.client().sandbox.run(request)) {
+    if (part.case === "output") printed += Buffer.from(part.value.data).toString();
+    else if (part.case === "result") end = `${part.value.exit?.result.case} ${part.value.exit?.result.value}`;
+  }
+  console.log(`${count} pipelines: ${end}, ${JSON.stringify(printed)}`);
+  return end === "code 0" && printed === "done\n" ? [] : ["a process was refused"];
+}
+
+const failures = makesPipelines ? await soakPipelines() : await soakSpawns();
 for (const failure of failures) console.error(failure);
 process.exitCode = failures.length === 0 ? 0 : 1;
