@@ -6,15 +6,10 @@ import type { SocketKind } from "../../native/exchange.js";
 import type { Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { Keeper, KeeperResult } from "../warden/keeper.js";
-import { refusalOf } from "./connect.js";
-import { ADDRESS_LIMIT } from "./destination.js";
+import { ADDRESSED_SHAPES, takeAddressed } from "./addressed.js";
+import { AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, SOCK_DGRAM } from "./destination.js";
 
-const AF_UNSPEC = 0;
-const AF_UNIX = 1;
-const AF_INET = 2;
-const AF_INET6 = 10;
 const SOCK_STREAM = 1;
-const SOCK_DGRAM = 2;
 const IPPROTO_UDP = 17;
 
 const EACCES = 13;
@@ -95,23 +90,19 @@ export function bindHandler(mediator: Mediator): Handler<EngineSandbox> {
   }
 
   return {
-    shapes: [{ kind: "bytes", arg: 1, lengthArg: 2, limit: ADDRESS_LIMIT }],
+    shapes: ADDRESSED_SHAPES,
     handle(call, sandbox): Verdict {
-      const copied = call.memory(1);
-      if (typeof copied === "number") return { kind: "errno", errno: copied };
-      if (copied.cut) return { kind: "errno", errno: EINVAL };
-      const { keeper } = sandbox;
-      if (keeper === undefined) return { kind: "errno", errno: EACCES };
-      const socket = mediator.takeSocket(call, call.int(0));
-      if (typeof socket === "number") return { kind: "errno", errno: refusalOf(socket) };
+      const taken = takeAddressed(mediator, call, sandbox);
+      if (typeof taken === "number") return { kind: "errno", errno: taken };
+      const { keeper, socket, bytes } = taken;
       const { fd, kind } = socket;
-      if (kind.domain === AF_UNIX) return bindLocal(call, sandbox, keeper, fd, copied.bytes);
-      const address = isInternet(kind) ? localAddress(kind.domain, copied.bytes) : EAFNOSUPPORT;
+      if (kind.domain === AF_UNIX) return bindLocal(call, sandbox, keeper, fd, bytes);
+      const address = isInternet(kind) ? localAddress(kind.domain, bytes) : EAFNOSUPPORT;
       if (typeof address === "number" || !mayHave(sandbox, kind, address)) {
         closeSync(fd);
         return { kind: "errno", errno: typeof address === "number" ? address : EACCES };
       }
-      return carryOut(mediator, call, (done) => keeper.bind(fd, copied.bytes, 0, done));
+      return carryOut(mediator, call, (done) => keeper.bind(fd, bytes, 0, done));
     },
   };
 }

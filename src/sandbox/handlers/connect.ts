@@ -7,13 +7,11 @@ import type { Allowance, Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { SocketAddress } from "../model.js";
 import type { Keeper } from "../warden/keeper.js";
-import { ADDRESS_LIMIT, AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, transportOf } from "./destination.js";
+import { ADDRESSED_SHAPES, takeAddressed } from "./addressed.js";
+import { AF_INET, AF_INET6, AF_UNIX, AF_UNSPEC, transportOf } from "./destination.js";
 import { connectLocal } from "./unix.js";
 
-const EBADF = 9;
 const EINVAL = 22;
-const EACCES = 13;
-const ENOTSOCK = 88;
 const EAFNOSUPPORT = 97;
 const ECONNREFUSED = 111;
 
@@ -44,23 +42,19 @@ export function parseAddress(bytes: Buffer): SocketAddress | number {
  */
 export function connectHandler(mediator: Mediator): Handler<EngineSandbox> {
   return {
-    shapes: [{ kind: "bytes", arg: 1, lengthArg: 2, limit: ADDRESS_LIMIT }],
+    shapes: ADDRESSED_SHAPES,
     handle(call, sandbox): Verdict {
-      const copied = call.memory(1);
-      if (typeof copied === "number") return { kind: "errno", errno: copied };
-      if (copied.cut) return { kind: "errno", errno: EINVAL };
-      const { keeper } = sandbox;
-      if (keeper === undefined) return { kind: "errno", errno: EACCES };
-      const socket = mediator.takeSocket(call, call.int(0));
-      if (typeof socket === "number") return { kind: "errno", errno: refusalOf(socket) };
+      const taken = takeAddressed(mediator, call, sandbox);
+      if (typeof taken === "number") return { kind: "errno", errno: taken };
+      const { keeper, socket, bytes } = taken;
       const { kind } = socket;
-      if (kind.domain === AF_UNIX) return connectLocal(mediator, call, sandbox, keeper, socket, copied.bytes);
-      const address = addressFor(kind.domain, copied.bytes);
+      if (kind.domain === AF_UNIX) return connectLocal(mediator, call, sandbox, keeper, socket, bytes);
+      const address = addressFor(kind.domain, bytes);
       if (typeof address === "number") {
         closeSync(socket.fd);
         return { kind: "errno", errno: address };
       }
-      connectJudged(mediator, call, sandbox, keeper, socket, { address, bytes: copied.bytes });
+      connectJudged(mediator, call, sandbox, keeper, socket, { address, bytes });
       return deferred;
     },
   };
@@ -72,11 +66,6 @@ function addressFor(domain: number, bytes: Buffer): SocketAddress | number {
   const address = parseAddress(bytes);
   const isLonger = typeof address === "object" && address.kind === "ip" && address.ip.length === 16;
   return isLonger && domain === AF_INET ? EAFNOSUPPORT : address;
-}
-
-/** What the caller is told of a descriptor that could not be taken. */
-export function refusalOf(errno: number): number {
-  return errno === EBADF || errno === ENOTSOCK ? errno : EACCES;
 }
 
 function connectJudged(

@@ -3,7 +3,7 @@ import { deferred } from "../../engine/verdict.js";
 import type { Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { PortRange } from "../model.js";
-import { refusalOf } from "./connect.js";
+import { refusalOf } from "./addressed.js";
 
 const EACCES = 13;
 const EVERY_PORT: PortRange = { first: 1, last: 65_535 };

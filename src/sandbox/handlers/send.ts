@@ -13,7 +13,7 @@ import type { Gathered, Parts } from "../../native/task.js";
 import type { Allowance, Mediator } from "../engine/mediator.js";
 import type { EngineSandbox } from "../engine/sandbox.js";
 import type { Keeper, Pin } from "../warden/keeper.js";
-import { refusalOf } from "./connect.js";
+import { refusalOf } from "./addressed.js";
 import { type SortedControl, sortControl } from "./control.js";
 import { ADDRESS_LIMIT, type Destination, destinationOf, isStream, transportOf } from "./destination.js";
 import { judgeLocal } from "./unix.js";
