@@ -2,11 +2,11 @@ import assert from "node:assert/strict";
 import { execFileSync, spawn as startProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, existsSync, mkdirSync, openSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { join } from "node:path";
 import { Transport } from "../../src/client/client.js";
 import { STAGES } from "../../src/native/abi.js";
 import { guestDirectory, guestPath } from "../support/guests.js";
+import { listen } from "../support/listeners.js";
 import { allProcesses, eventually, hostProcess, isAlive, statusOf } from "../support/processes.js";
 import {
   act,
@@ -58,25 +58,6 @@ describe("confinement", () => {
       return String((error as { stdout?: string }).stdout ?? error).trimEnd();
     }
   };
-
-  async function listener(host = "127.0.0.1"): Promise<AsyncDisposable & { port: number; accepted: () => number }> {
-    let count = 0;
-    const server = createServer((socket) => {
-      count++;
-      socket.on("error", () => undefined).destroy();
-    }).listen(0, host);
-    await once(server, "listening");
-    const address = server.address();
-    assert.ok(typeof address === "object" && address !== null);
-    return {
-      port: address.port,
-      accepted: () => count,
-      async [Symbol.asyncDispose]() {
-        server.close();
-        await once(server, "close");
-      },
-    };
-  }
 
   describe("of files", () => {
     const spec = (): Spec => ({
@@ -143,7 +124,7 @@ describe("confinement", () => {
     });
 
     it("lets no internet socket be made without a policy", async () => {
-      await using open = await listener();
+      await using open = await listen();
       assert.equal(await inside({}, "connect", "127.0.0.1", `${open.port}`), "EACCES");
       assert.equal(await inside({}, "send-udp", "127.0.0.1", "9"), "EACCES");
       assert.equal(await inside({}, "socket", `${INET6}`, `${STREAM}`, "0"), "EACCES");
@@ -152,15 +133,15 @@ describe("confinement", () => {
     });
 
     it("reaches the listed ports and no other", async () => {
-      await using open = await listener();
-      await using closed = await listener();
+      await using open = await listen();
+      await using closed = await listen();
       assert.equal(await inside(ports(open.port), "connect", "127.0.0.1", `${open.port}`), "ok");
       assert.equal(await inside(ports(open.port), "connect", "127.0.0.1", `${closed.port}`), "EACCES");
       assert.equal(closed.accepted(), 0);
     });
 
     it("binds the listed ports and no other, and listens on no port that was not bound", async () => {
-      const server = await listener();
+      const server = await listen();
       const { port } = server;
       await server[Symbol.asyncDispose]();
       const spec: Spec = { network: { bind: [{ ports: [{ first: port }] }] } };
@@ -171,7 +152,7 @@ describe("confinement", () => {
     });
 
     it("lets a bound port and a Unix socket listen, where both are judged", async () => {
-      const server = await listener();
+      const server = await listen();
       const { port } = server;
       await server[Symbol.asyncDispose]();
       const spec: Spec = {
@@ -217,8 +198,8 @@ describe("confinement", () => {
     });
 
     it("has no connect by way of a send", async () => {
-      await using open = await listener();
-      await using closed = await listener();
+      await using open = await listen();
+      await using closed = await listen();
       const spec = ports(open.port);
       for (const way of ["fastopen", "fastopen-sendmsg"]) {
         assert.equal(await inside(spec, way, "127.0.0.1", `${closed.port}`), "EOPNOTSUPP", way);

@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { fork, spawn as startProcess } from "node:child_process";
 import { once } from "node:events";
 import { chmodSync, mkdirSync, readFileSync, statSync, symlinkSync, writeFileSync } from "node:fs";
-import { createServer, type Server } from "node:net";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import {
@@ -18,6 +17,7 @@ import {
 } from "../../src/client/client.js";
 import { type Action, allow, connectDecider, deny, kill } from "../support/decider.js";
 import { guestDirectory, guestPath } from "../support/guests.js";
+import { listen, listenInVain } from "../support/listeners.js";
 import { isAlive } from "../support/processes.js";
 import {
   act,
@@ -73,38 +73,6 @@ describe("held calls", () => {
     network: { grantable: [{ transport: Transport.TCP, host: "127.0.0.1", ports: ports.map((first) => ({ first })) }] },
     holds: { triggers: [{ syscalls: ["connect"] }] },
   });
-
-  async function listener(): Promise<AsyncDisposable & { readonly port: number; readonly accepted: () => number }> {
-    let count = 0;
-    const server: Server = createServer((socket) => {
-      count++;
-      socket.on("error", () => undefined).destroy();
-    }).listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const address = server.address();
-    assert.ok(typeof address === "object" && address !== null);
-    return {
-      port: address.port,
-      accepted: () => count,
-      async [Symbol.asyncDispose]() {
-        server.close();
-        await once(server, "close");
-      },
-    };
-  }
-
-  /** A port that answers no more connects. */
-  async function fullListener(): Promise<AsyncDisposable & { readonly port: number }> {
-    const child = startProcess(mediated, ["backlog"]);
-    const port = Number((await once(child.stdout, "data")).toString());
-    return {
-      port,
-      async [Symbol.asyncDispose]() {
-        child.kill("SIGKILL");
-        await once(child, "exit");
-      },
-    };
-  }
 
   const judging = (judge: (call: HeldCall) => Action) => connectDecider(service.client, { judge });
 
@@ -332,8 +300,8 @@ describe("held calls", () => {
 
   describe("a connect", () => {
     it("reaches the address when it is allowed, and fails with the errno when not", async () => {
-      await using open = await listener();
-      await using closed = await listener();
+      await using open = await listen();
+      await using closed = await listen();
       await using decider = await judging((call) => {
         assert.ok(call.detail.case === "network");
         return call.detail.value.address?.port === open.port ? allow : deny(101);
@@ -349,8 +317,8 @@ describe("held calls", () => {
     });
 
     it("beyond the ceiling is refused although it was allowed", async () => {
-      await using one = await listener();
-      await using other = await listener();
+      await using one = await listen();
+      await using other = await listen();
       await using _decider = await judging(() => allow);
       const spec = connectsHeld(one.port);
       assert.equal(await act(service.client, spec, "connect", "127.0.0.1", `${one.port}`), "ok");
@@ -359,7 +327,7 @@ describe("held calls", () => {
     });
 
     it("under host rules needs no decider: the listed host is reached, another on the same port is not", async () => {
-      await using open = await listener();
+      await using open = await listen();
       const spec: Spec = {
         filesystem: { readable },
         network: { allow: [{ host: "127.0.0.1", ports: [{ first: open.port }] }] },
@@ -372,8 +340,8 @@ describe("held calls", () => {
     });
 
     it("is not fooled by a thread that exchanges the address under the call", async () => {
-      await using open = await listener();
-      await using closed = await listener();
+      await using open = await listen();
+      await using closed = await listen();
       const ports = [open, closed].map(({ port }) => ({ first: port }));
       const race = async (network: Spec["network"]): Promise<number[]> => {
         const { stdout } = await run(service.client, {
@@ -394,9 +362,9 @@ describe("held calls", () => {
     }).timeout(60_000);
 
     it("that takes long delays no other", async () => {
-      await using full = await fullListener();
+      await using full = await listenInVain();
       const { port } = full;
-      await using open = await listener();
+      await using open = await listen();
       await using _decider = await judging(() => allow);
       const spec = connectsHeld(port, open.port);
       await using slow = await spawn(service.client, { spec, process: shell });
